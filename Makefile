@@ -1,0 +1,51 @@
+# make        lists the targets
+# PYTHON=...  the interpreter that makes .venv (3.10 or later)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What running a model needs: the demo asks for no PyTorch.
+$(VENV)/run.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+# torch first and alone, so that its pinned build is settled before anything else asks for one.
+$(VENV)/setup.stamp: $(VENV)/run.stamp
+	$(PIP) torch
+	$(PIP) --editable '.[train,quantize,dev]'
+	touch $@
+
+setup: $(VENV)/setup.stamp ## make .venv with everything for training, tests and checks
+
+demo: $(VENV)/run.stamp ## re-pose people with the shipped model; writes to out/
+	$(BIN)/flowpose demo --out out
+
+test: setup ## run the tests
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: setup ## rewrite the code as `check` wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## benchmarks of the shipped model; writes out/bench.json
+	mkdir -p out
+	$(BIN)/pytest benchmarks --benchmark-json=out/bench.json $(ARGS)
+
+clean: ## remove caches and out/; keeps .venv and artifacts/
+	rm -rf out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .benchmarks

@@ -1,0 +1,179 @@
+"""Compiling the tiny graph: the fastest sound backend is taken, what is unsound is left out and named."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_graphs import HEIGHT, WIDTH, NumpyBackend, NumpyGraph, make_artifact, pictures, standing
+
+from flowpose.artifact import Artifact
+from flowpose.compile import compile_graph, engine_key
+from flowpose.errors import ArtifactError, TargetMismatch
+from flowpose.runtime import BACKENDS, load
+from flowpose.runtime.backend import BackendEntry
+from flowpose.spec.target import Budget, Target
+
+
+def target(**changes: object) -> Target:
+    fields: dict[str, object] = {
+        "format": 1, "name": "here", "backends": ("openvino", "onnxruntime"), "precisions": ("fp32", "int8"),
+        "threads": 1,
+    }  # fmt: skip
+    return Target(**{**fields, **changes})
+
+
+class Slow(NumpyGraph):
+    def run(self, inputs: dict) -> dict:
+        time.sleep(0.003)
+        return super().run(inputs)
+
+
+class SlowBackend(NumpyBackend):
+    def open(self, path: Path, threads: int) -> NumpyGraph:
+        return Slow(path.stem, self.fault)
+
+
+class ZerosBackend(NumpyBackend):
+    def __init__(self) -> None:
+        super().__init__("zeros")
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, **backends: type) -> None:
+    """Puts fake backends in the places of real ones."""
+    import tiny_graphs
+
+    for name, cls in backends.items():
+        monkeypatch.setattr(tiny_graphs, cls.__name__, cls, raising=False)
+        monkeypatch.setitem(
+            BACKENDS, name, BackendEntry("tiny_graphs", cls.__name__, "numpy", "pip install x")
+        )
+
+
+def test_an_engine_runs_and_keeps_the_record(tiny: Artifact, tmp_path: Path) -> None:
+    said: list[str] = []
+    engine = compile_graph(tiny, target(), tmp_path, rounds=10, warmup=2, say=said.append)
+    found = engine.manifest
+    assert (found.kind, found.parent, found.precision) == ("engine", tiny.manifest.key, "int8")
+    assert found.backend in BACKENDS and found.card["choice"].startswith(found.backend)
+    assert said == [found.card["choice"]]
+    devices = {m.device.split(", ")[-1].split()[0] for m in found.measurements}
+    assert devices == set(BACKENDS)
+    assert {m.metric for m in found.measurements} >= {"frame_ms_p50", "frame_ms_p95", "source_ms_p50"}
+    assert [a.key for a in found.history] == [tiny.manifest.key]
+    assert set(found.files) == set(tiny.manifest.files)
+    model = load(engine.path)
+    assert (model.backend, model.precision, model.threads) == (found.backend, "int8", 1)
+    assert model.infer(pictures()[0], standing()).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_the_faster_backend_is_taken(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    plant(monkeypatch, openvino=SlowBackend, onnxruntime=NumpyBackend)
+    engine = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1)
+    assert engine.manifest.backend == "onnxruntime"
+    assert "openvino" in engine.manifest.card["choice"]
+
+
+def test_a_backend_with_wrong_outputs_is_left_out_however_fast(
+    tiny: Artifact, tmp_path: Path, monkeypatch
+) -> None:
+    plant(monkeypatch, openvino=ZerosBackend, onnxruntime=SlowBackend)
+    said: list[str] = []
+    engine = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1, say=said.append)
+    assert engine.manifest.backend == "onnxruntime"
+    assert "all zeros" in engine.manifest.card["excluded openvino"]
+    assert said[0].startswith("openvino is left out") and "all zeros" in said[0]
+
+
+def test_no_sound_backend_is_an_error_that_gives_the_reasons(
+    tiny: Artifact, tmp_path: Path, monkeypatch
+) -> None:
+    plant(monkeypatch, openvino=ZerosBackend)
+    with pytest.raises(TargetMismatch, match=r"openvino: .*all zeros"):
+        compile_graph(tiny, target(backends=("openvino",)), tmp_path)
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_a_missing_library_is_left_out_and_named(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    entry = BackendEntry("flowpose_no_such_module", "X", "flowpose_no_such_module", "pip install it")
+    monkeypatch.setitem(BACKENDS, "openvino", entry)
+    engine = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1)
+    assert engine.manifest.backend == "onnxruntime"
+    assert "pip install it" in engine.manifest.card["excluded openvino"]
+    with pytest.raises(TargetMismatch, match="pip install it"):
+        compile_graph(tiny, target(backends=("openvino",)), tmp_path)
+
+
+def test_the_second_time_nothing_is_measured(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    first = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1)
+    assert first.manifest.key == engine_key(tiny, target())
+    monkeypatch.setattr("flowpose.compile.engine.compare", None)
+    assert compile_graph(tiny, target(), tmp_path).path == first.path
+
+
+def test_the_key_depends_on_what_the_engine_depends_on(tiny: Artifact, monkeypatch) -> None:
+    key = engine_key(tiny, target())
+    keys = {
+        key,
+        engine_key(tiny, target(), precision="fp32"),
+        engine_key(tiny, target(), threads=2),
+        engine_key(tiny, target(name="other")),
+        engine_key(tiny, target(backends=("onnxruntime",))),
+    }
+    monkeypatch.setattr("flowpose.compile.engine.cpu_model", lambda: "another processor")
+    assert len(keys | {engine_key(tiny, target())}) == 6
+
+
+def test_an_engine_is_made_anew_from_itself(tiny: Artifact, tmp_path: Path) -> None:
+    first = compile_graph(tiny, target(), tmp_path / "a", rounds=5, warmup=1)
+    second = compile_graph(first, target(), tmp_path / "b", rounds=5, warmup=1)
+    assert second.manifest.key == first.manifest.key
+    assert second.manifest.history == first.manifest.history
+
+
+def test_a_budget_becomes_a_gate(tiny: Artifact, tmp_path: Path) -> None:
+    strict = target(budget=Budget(latency_ms_p95=1e-6))
+    (gate,) = compile_graph(tiny, strict, tmp_path, rounds=5, warmup=1).manifest.gates
+    assert gate.metric == "frame_ms_p95" and not gate.passed and gate.value > gate.limit
+
+
+MISMATCHES = [
+    ({"arch": "aarch64"}, {}, "is another processor, got x86_64, expected aarch64"),
+    ({"precisions": ("fp32",)}, {"precision": "int8"}, "cannot run the precision, got int8, expected fp32"),
+    ({"precisions": ("fp32", "fp16")}, {"precision": "fp16"}, "lacks the precision, got fp16"),
+    ({"backends": ("openvino",), "software": {"openvino": "<2000"}}, {}, "openvino version"),
+]
+
+
+@pytest.mark.parametrize(("changes", "options", "text"), MISMATCHES)
+def test_what_does_not_fit(tiny: Artifact, tmp_path: Path, monkeypatch, changes, options, text: str) -> None:
+    monkeypatch.setattr("flowpose.compile.candidates.machine_arch", lambda: "x86_64")
+    with pytest.raises(TargetMismatch, match=text):
+        compile_graph(tiny, target(**changes), tmp_path, **options)
+
+
+def test_without_int8_the_graph_is_compiled_in_fp32(tmp_path: Path) -> None:
+    only = make_artifact(tmp_path / "only", ("fp32",))
+    assert compile_graph(only, target(), tmp_path, rounds=5, warmup=1).manifest.precision == "fp32"
+
+
+def test_a_student_cannot_be_compiled(tmp_path: Path) -> None:
+    early = make_artifact(tmp_path / "early", changes={"kind": "student"})
+    with pytest.raises(ArtifactError, match="flowpose export"):
+        compile_graph(early, target(), tmp_path)
+
+
+def test_an_engine_for_another_processor_is_not_loaded(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    engine = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1)
+    other = next(name for name in BACKENDS if name != engine.manifest.backend)
+    with pytest.raises(TargetMismatch, match="another backend"):
+        load(engine.path, backend=other)
+    changed = {**engine.manifest.model_dump(), "target": {"arch": "sparc"}}
+    for field in ("files", "self_sha256", "format"):
+        changed.pop(field)
+    away = make_artifact(tmp_path / "away", changes=changed)
+    with pytest.raises(TargetMismatch, match="for another processor"):
+        load(away.path)
+    assert np.isfinite(engine.manifest.measurements[0].value)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from quantize.tiny_student import calibration, generator, make_artifact, quantize_job, recipe
+
+import flowpose
+from flowpose.artifact import Artifact, stage_key
+from flowpose.errors import ArtifactError, ParityError
+from flowpose.export import export
+from flowpose.export.goldens import Parity, check_contexts, check_fp32, check_int8
+from flowpose.job import Job
+from flowpose.quantize import quantize
+
+
+def export_job(root: Path, parent: Artifact | None) -> Job:
+    return Job(
+        recipe=recipe(), stage="export", key=stage_key("b" * 64, "export", {}), root=root, parent=parent
+    )
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    root = tmp_path_factory.mktemp("line")
+    quantized = quantize(quantize_job(root, make_artifact(root, "student")), calibration())
+    return export(export_job(root, quantized))
+
+
+@pytest.fixture(scope="module")
+def frames(graph: Artifact) -> dict[str, onnx.ModelProto]:
+    return {p: onnx.load(graph.file(f"frame.{p}.onnx")) for p in ("fp32", "int8")}
+
+
+def values(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_replays_in_every_backend(graph: Artifact, backend: str, precision: str):
+    pytest.importorskip(backend)
+    flowpose.load(graph.path, backend=backend, precision=precision).verify()
+
+
+def test_manifest_describes_the_graphs(graph: Artifact):
+    described = {(g.name, g.precision): g for g in graph.manifest.graphs}
+    assert list(described) == [("source", "fp32"), ("frame", "fp32"), ("frame", "int8")]
+    for spec in described.values():
+        made = onnx.load(graph.file(spec.file)).graph
+        for ours, theirs in ((spec.inputs, made.input), (spec.outputs, made.output)):
+            shapes = [tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in theirs]
+            assert [(t.name, t.shape) for t in ours] == [
+                (v.name, s) for v, s in zip(theirs, shapes, strict=True)
+            ]
+    assert graph.manifest.times == (0.0, 1.0)
+
+
+def test_files_carry_key_and_format(graph: Artifact):
+    for spec in graph.manifest.graphs:
+        props = {p.key: p.value for p in onnx.load(graph.file(spec.file)).metadata_props}
+        assert props == {"flowpose.format": "1", "flowpose.key": graph.manifest.key}
+
+
+def test_measures_parity_and_size(graph: Artifact):
+    found = {m.metric: m.value for m in graph.manifest.measurements}
+    assert found["fp32_parity_mean"] < 0.01
+    assert found["int8_parity_median"] <= 1
+    assert found["size_frame.fp32"] == graph.file("frame.fp32.onnx").stat().st_size / 1e6
+    assert found["size_frame.int8"] < found["size_frame.fp32"]
+
+
+def test_goldens_are_the_rounded_students_pictures(graph: Artifact):
+    with np.load(graph.file("golden/outputs.npz")) as made:
+        assert made["fp32"].shape == made["int8"].shape == (4, 48, 32, 3)
+        assert made["fp32"].std() > 5
+        assert np.abs(made["fp32"].astype(int) - made["int8"].astype(int)).mean() < 8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_time_and_noise_are_folded(frames: dict[str, onnx.ModelProto], precision: str):
+    model = frames[precision]
+    assert not {"Sin", "Cos", "Loop"} & {node.op_type for node in model.graph.node}
+    parts = ("flow.time", "flow.source", ".encoder.")
+    assert not [name for name in values(model) if any(part in name for part in parts)]
+    assert not any(
+        array.ndim == 4 and array.shape[1] == 8 and "embed" in name for name, array in values(model).items()
+    )
+    whole = generator(recipe())
+    time_network = sum(p.numel() for p in whole.flow.time.parameters())
+    everything = sum(p.numel() for p in whole.parameters())
+    assert sum(array.size for array in values(model).values()) < everything - time_network
+
+
+def test_fp32_weights_are_kept_in_two_bytes(frames: dict[str, onnx.ModelProto]):
+    sizes = {TensorProto.FLOAT16: 0, TensorProto.FLOAT: 0}
+    for tensor in frames["fp32"].graph.initializer:
+        if tensor.data_type in sizes:
+            sizes[tensor.data_type] += int(np.prod(tensor.dims))
+    assert sizes[TensorProto.FLOAT16] > 0.9 * sum(sizes.values())
+
+
+def test_int8_weights_are_symmetric_constants_per_channel(frames: dict[str, onnx.ModelProto]):
+    model = frames["int8"]
+    constants = values(model)
+    weights = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+    assert len(weights) == len(convolutions)
+    for node in weights:
+        codes, scale, zero = (constants[name] for name in node.input)
+        assert codes.dtype == np.int8
+        assert scale.shape == zero.shape == (codes.shape[0],)
+        assert np.abs(codes.astype(int)).max() <= 64
+        assert not zero.any()
+        assert next(a.i for a in node.attribute if a.name == "axis") == 0
+
+
+def test_every_int8_layer_takes_quantized_inputs(frames: dict[str, onnx.ModelProto]):
+    model = frames["int8"]
+    producer = {name: node.op_type for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            assert [producer[name] for name in node.input[:2]] == ["DequantizeLinear"] * 2, node.name
+    products = [n for n in model.graph.node if n.op_type == "MatMul"]
+    assert all("DequantizeLinear" not in {producer.get(name) for name in n.input} for n in products)
+
+
+@pytest.mark.slow
+def test_student_alone_gives_fp32(tmp_path: Path):
+    made = export(export_job(tmp_path, make_artifact(tmp_path, "student")))
+    assert [(g.name, g.precision) for g in made.manifest.graphs] == [("source", "fp32"), ("frame", "fp32")]
+
+
+def test_needs_a_student(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="export needs a student, got model"):
+        export(export_job(tmp_path, make_artifact(tmp_path, "model")))
+
+
+def test_parity_errors():
+    with pytest.raises(ParityError, match=r"got mean 0\.7 levels, expected <= 0\.5"):
+        check_fp32(Path("frame"), Parity(0, 0.7, 3), 0.5)
+    with pytest.raises(ParityError, match="fake quantization"):
+        check_int8(Path("frame"), Parity(2, 1, 3))
+    with pytest.raises(ParityError, match="source graph differs"):
+        check_contexts(Path("source"), np.full((1, 3), np.nan), np.ones((1, 3)))

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flowpose.errors import SpecError
+from flowpose.spec.check import check
+from flowpose.spec.find import shipped
+from flowpose.spec.reading import load_recipe, load_target
+from flowpose.spec.recipe import Recipe
+from flowpose.spec.target import Target
+
+
+def problems(recipe_data: dict[str, Any], target_data: dict[str, Any]) -> tuple[str, ...]:
+    recipe, target = Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target")
+    with pytest.raises(SpecError) as caught:
+        check(recipe, target)
+    return caught.value.problems
+
+
+def test_every_shipped_recipe_fits_every_shipped_target() -> None:
+    for recipe in shipped("recipes"):
+        for target in shipped("targets"):
+            check(load_recipe(recipe), load_target(target))
+
+
+def test_a_good_pair_passes(recipe_data: dict[str, Any], target_data: dict[str, Any]) -> None:
+    check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
+
+
+def test_a_target_without_the_asked_precision(
+    recipe_data: dict[str, Any], target_data: dict[str, Any]
+) -> None:
+    assert problems(recipe_data, {**target_data, "precisions": ["fp32", "fp16"]}) == (
+        "recipe.compile.precision: not one of target board, got 'int8', expected one of fp32, fp16",
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        (
+            "compile",
+            {"threads": 3},
+            "recipe.compile.threads: more than target board has, got 3, expected at most 2",
+        ),
+        ("quantize", {"calibration": "tniy"}, "recipe.quantize.calibration: no such path"),
+        ("quantize", {"calibration": "tniy"}, "(did you mean 'tiny'?)"),
+        ("image", {"height": 72, "width": 48}, "recipe.image.height: not a multiple, got 72"),
+        ("evaluate", {"sheet": 9, "pairs": 8}, "recipe.evaluate.sheet: more than evaluate.pairs, got 9"),
+        ("gates", [{"stage": "train", "metric": "psnr"}], "recipe.gates.0: no limit, expected min or max"),
+        (
+            "gates",
+            [{"stage": "train", "metric": "psnr", "min": 2, "max": 1}],
+            "recipe.gates.0: min is above max",
+        ),
+    ],
+)
+def test_each_mistake_is_told(
+    recipe_data: dict[str, Any], target_data: dict[str, Any], where: str, value: object, expected: str
+) -> None:
+    recipe_data["model"]["patch"] = 2
+    recipe_data[where] = value
+    assert expected in problems(recipe_data, target_data)[0]
+
+
+def test_all_problems_are_told_at_once(recipe_data: dict[str, Any], target_data: dict[str, Any]) -> None:
+    recipe_data["autoencoder"]["crop"] = 64
+    recipe_data["train"]["optim"]["warmup"] = 20
+    recipe_data["quantize"]["calibration"] = "nowhere"
+    found = problems(recipe_data, {**target_data, "precisions": ["fp32"]})
+    assert [text.split(":")[0] for text in found] == [
+        "recipe.autoencoder.crop",
+        "recipe.train.optim.warmup",
+        "recipe.quantize.calibration",
+        "recipe.compile.precision",
+    ]

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from flowpose.errors import SpecError
+from flowpose.spec.manifest import Manifest
+
+DIGEST = "a" * 64
+TENSOR = {"name": "source", "dtype": "u8", "shape": [64, 48, 3], "low": 0, "high": 255}
+GRAPH = {
+    "name": "source",
+    "precision": "fp32",
+    "file": "source.onnx",
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+}
+GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
+DATA: dict[str, Any] = {
+    "kind": "graph",
+    "name": "small",
+    "key": DIGEST,
+    "stage": {"opset": 17},
+    "image": {"height": 64, "width": 48},
+    "pose": {"format": "coco-wholebody-133", "joints": 133},
+    "times": [0.0, 1.0],
+    "graphs": [GRAPH],
+    "measurements": [{"metric": "psnr", "value": 20, "unit": "dB", "n": 8, "set": "figures/val"}],
+    "gates": [{"stage": "export", "metric": "mean_abs", "limit": 0.5, "value": 0.1, "passed": True}],
+    "history": [{"kind": "model", "name": "small", "key": DIGEST, "stage": {}}],
+}
+
+
+def test_a_manifest_survives_json() -> None:
+    manifest = Manifest.parse(DATA, "manifest")
+    assert Manifest.parse(json.loads(json.dumps(manifest.model_dump(mode="json"))), "manifest") == manifest
+    assert manifest.format == 1
+    assert manifest.graphs[0].inputs[0].shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"kind": "grahp"}, "(did you mean 'graph'?)"),
+        ({"key": "abc"}, "manifest.key: wrong form, got 'abc'"),
+        ({"parent": ""}, "manifest.parent: wrong form"),
+        ({"times": [1.0, 0.0]}, "manifest.times: not ascending, got [1.0, 0.0]"),
+        ({"times": [0.0, 2.0]}, "manifest.times.1: too large, got 2.0, expected at most 1"),
+        ({"files": {"/etc/passwd": DIGEST}}, "not inside the artifact, got '/etc/passwd'"),
+        ({"files": {"a/../../b": DIGEST}}, "not inside the artifact"),
+        ({"files": {"manifest.json": DIGEST}}, "not inside the artifact"),
+        ({"files": {"a.bin": "12"}}, "manifest.files.a.bin: wrong form"),
+        ({"files": {"other": DIGEST}}, "not among the files, got ['source.onnx']"),
+        (
+            {"files": {"source.onnx": DIGEST}, "golden": GOLDEN},
+            "got ['golden/inputs.npz', 'golden/outputs.npz']",
+        ),
+        ({"measurements": [{"metric": "psnr", "value": math.nan, "n": 1, "set": "x"}]}, "value: not finite"),
+        (
+            {"graphs": [{**GRAPH, "precision": "int4"}]},
+            "manifest.graphs.0.precision: unknown value, got 'int4'",
+        ),
+        ({"graphs": [{**GRAPH, "inputs": []}]}, "manifest.graphs.0.inputs: too few values (0)"),
+        ({"image": {"height": 64}}, "manifest.image.width: missing key, expected a whole number"),
+        ({"format": 2}, "manifest.format: unknown value, got 2, expected 1"),
+    ],
+)
+def test_each_mistake_is_told(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Manifest.parse({**DATA, **change}, "manifest")
+    assert expected in str(caught.value)

@@ -1,0 +1,325 @@
+"""The command line. Results go to stdout (one JSON document with --json), progress and advice to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from flowpose.data_roots import DEFAULT_ROOTS
+from flowpose.errors import FlowposeError, SpecError
+from flowpose.spec.find import Kind, shipped
+
+if TYPE_CHECKING:
+    from flowpose.job import Stage
+    from flowpose.pipeline import Done, Run
+
+app = typer.Typer(
+    help="One photo and a stream of poses in, pictures of that person in those poses out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as one JSON document on stdout")]
+RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped recipe")]
+ModelName = Annotated[str, typer.Argument(help="a shipped model's name, or an artifact's directory")]
+TargetName = Annotated[str, typer.Option("--target", help="a target file, or the name of a shipped target")]
+Root = Annotated[Path, typer.Option("--out", help="where artifacts are kept")]
+DataRoot = Annotated[
+    list[Path] | None, typer.Option("--data", help="folder in which named data sets are looked for")
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="recipe value, as train.optim.lr=1e-4")]
+Waivers = Annotated[list[str] | None, typer.Option("--waive", help="metric=REASON: a gate that may fail")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads of one run")]
+ARTIFACTS = Path("artifacts")
+KINDS: tuple[Kind, ...] = ("recipes", "targets", "calib", "models")
+
+
+def say(text: str) -> None:
+    """A line of progress on stderr."""
+    notes.print(text, markup=False)
+
+
+def put(result: Any, as_json: bool, show: Callable[[], None], then: str | None = None) -> None:
+    """Prints a result: as JSON, or by `show` and with the next useful command."""
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=1) + "\n")
+        return
+    show()
+    if then:
+        say(f"next: {then}")
+
+
+def _run(
+    recipe: str,
+    out: Path,
+    data: list[Path] | None,
+    overrides: list[str] | None,
+    waive: list[str] | None = None,
+) -> Run:
+    from flowpose.pipeline import Run
+    from flowpose.spec.reading import load_recipe
+
+    bad = [each for each in waive or () if "=" not in each]
+    if bad:
+        raise SpecError("--waive", [f"{each}: expected metric=REASON" for each in bad])
+    return Run(
+        recipe=load_recipe(recipe, overrides or ()),
+        root=out,
+        data=(*(data or ()), *DEFAULT_ROOTS),
+        waive=dict(each.split("=", 1) for each in waive or ()),
+        say=say,
+    )
+
+
+def _stages(run: Run, until: Stage, as_json: bool, then: str) -> None:
+    done = run.stages(until)
+    put([each.plain() for each in done], as_json, lambda: _show_stages(done), then)
+
+
+def _show_stages(done: list[Done]) -> None:
+    console = Console()
+    for each in done:
+        console.print(
+            f"{each.stage:12} {each.artifact.manifest.key[:12]}  {each.artifact.path}", highlight=False
+        )
+
+
+@app.command()
+def run(
+    recipe: RecipeName, target: TargetName = "cpu", out: Root = ARTIFACTS, data: DataRoot = None,
+    overrides: Overrides = None, waive: Waivers = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Everything: data, train, distill, quantize, export, compile, report. What is there is skipped."""
+    from flowpose import pipeline
+    from flowpose.spec.reading import load_target
+
+    made, folder = pipeline.run(_run(recipe, out, data, overrides, waive), load_target(target))
+    result = {"stages": [each.plain() for each in made], **json.loads((folder / "report.json").read_text())}
+    result["report"] = str(folder / "report.html")
+
+    def show() -> None:
+        from flowpose.cli_tables import waterfall
+
+        Console().print(waterfall(result["rows"]))
+        Console().print(f"report: {folder}/report.html   sheet: {folder}/sheet.png", highlight=False)
+
+    put(result, as_json, show, f"flowpose bench {made[-1].artifact.path}")
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    out: Root = ARTIFACTS,
+    data: DataRoot = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The autoencoder and the teacher of a recipe."""
+    _stages(_run(recipe, out, data, overrides), "train", as_json, f"flowpose distill {recipe}")
+
+
+@app.command()
+def distill(
+    recipe: RecipeName,
+    out: Root = ARTIFACTS,
+    data: DataRoot = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The one-step student of a recipe, and what it needs before."""
+    _stages(_run(recipe, out, data, overrides), "distill", as_json, f"flowpose quantize {recipe}")
+
+
+@app.command()
+def quantize(
+    recipe: RecipeName,
+    out: Root = ARTIFACTS,
+    data: DataRoot = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The INT8 student of a recipe, and what it needs before."""
+    _stages(_run(recipe, out, data, overrides), "quantize", as_json, f"flowpose export {recipe}")
+
+
+@app.command()
+def export(
+    recipe: RecipeName,
+    out: Root = ARTIFACTS,
+    data: DataRoot = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The ONNX graphs of a recipe, and what they need before."""
+    _stages(_run(recipe, out, data, overrides), "export", as_json, "flowpose compile GRAPH --target cpu")
+
+
+@app.command(name="compile")
+def compile_(
+    graph: ModelName, target: TargetName = "cpu", out: Root = ARTIFACTS, precision: str | None = None,
+    threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """The engine of a graph, made and checked on this machine; the fastest backend of the target is taken."""
+    from flowpose.artifact import open_artifact
+    from flowpose.compile import compile_graph
+    from flowpose.spec.find import find
+    from flowpose.spec.reading import load_target
+
+    engine = compile_graph(
+        open_artifact(find("models", graph)),
+        load_target(target),
+        out,
+        threads=threads,
+        precision=precision,
+        say=say,
+    )
+    manifest = engine.manifest
+    result = {
+        "path": str(engine.path),
+        **manifest.model_dump(
+            mode="json", include={"key", "backend", "precision", "measurements", "gates", "card"}
+        ),
+    }
+    put(
+        result,
+        as_json,
+        lambda: Console().print(f"{engine.path}", highlight=False),
+        f"flowpose bench {engine.path}",
+    )
+
+
+@app.command()
+def bench(
+    model: ModelName,
+    target: TargetName = "cpu",
+    compare: Annotated[str, typer.Option(help="precisions, as int8,fp32")] = "",
+    backends: Annotated[str, typer.Option(help="backends, as openvino,onnxruntime")] = "",
+    runs: Annotated[int, typer.Option("-n", help="timed runs")] = 200,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Latency of a model: percentiles a stage, ratios between precisions, memory; all in one alternating run."""
+    from flowpose.bench_command import bench_model
+
+    report = bench_model(
+        model, target, precisions=_listed(compare), backends=_listed(backends), runs=runs, threads=threads
+    )
+    put(
+        report.plain,
+        as_json,
+        lambda: Console().print(report.table),
+        f"flowpose infer SOURCE POSE --model {model}",
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command()
+def infer(
+    source: Annotated[Path, typer.Argument(help="a picture of the person")],
+    pose: Annotated[Path, typer.Argument(help="poses: COCO or OpenPose JSON, .npy or .npz")],
+    output: Annotated[Path, typer.Option("-o", help="picture, or .mp4/.gif for several poses")] = Path("out.png"),
+    model: Annotated[str, typer.Option(help="a shipped model's name, or an artifact's directory")] = "people-128",
+    format: Annotated[str | None, typer.Option(help="pose format, where the file does not tell")] = None,
+    fps: float = 25.0,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """The person of SOURCE in the poses of POSE."""
+    from flowpose.infer_command import infer_files
+
+    result = infer_files(source, pose, output, model=model, format=format, fps=fps)
+    put(result, as_json, lambda: Console().print(f"{output}  {result['frames']} frames", highlight=False))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="where pictures and figures go")] = Path("out"),
+    threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """The shipped model on shipped pictures: a contact sheet, a motion, a latency table."""
+    from dataclasses import asdict
+
+    from flowpose.demo import run_demo
+
+    made = run_demo(out, threads=threads, say=say)
+    result = {
+        "files": [str(path) for path in made.files],
+        "latency": [asdict(row) for row in made.latency],
+        "seconds": made.seconds,
+    }
+    put(result, as_json, lambda: None, "flowpose run tiny --target cpu")
+
+
+@app.command()
+def verify(model: ModelName, threads: Threads = None, as_json: AsJson = False) -> None:
+    """Every file's digest, and every golden input again on this machine."""
+    from dataclasses import asdict
+
+    from flowpose.artifact import open_artifact
+    from flowpose.runtime import load
+
+    loaded = load(model, threads=threads, verify=False)
+    open_artifact(loaded.path)
+    replay = loaded.verify()
+    text = f"{loaded.path}: {replay.n} goldens replayed on {loaded.backend}, all within tolerance"
+    result = {"path": str(loaded.path), "backend": loaded.backend, "replay": asdict(replay)}
+    put(result, as_json, lambda: Console().print(text, highlight=False))
+
+
+@app.command()
+def show(artifact: ModelName, as_json: AsJson = False) -> None:
+    """What an artifact is, what made it and how good it is."""
+    from flowpose.artifact import open_artifact
+    from flowpose.cli_tables import card
+    from flowpose.spec.find import find
+
+    manifest = open_artifact(find("models", artifact)).manifest
+    put(manifest.model_dump(mode="json"), as_json, lambda: Console().print(card(manifest)))
+
+
+@app.command(name="list")
+def list_(as_json: AsJson = False) -> None:
+    """The recipes, targets, calibration sets and models that ship with the package."""
+    found = {kind: sorted(shipped(kind)) for kind in KINDS}
+
+    def table() -> None:
+        for kind, names in found.items():
+            Console().print(f"{kind:8} {', '.join(names) or '-'}", highlight=False)
+
+    put(found, as_json, table, "flowpose run tiny --target cpu")
+
+
+ERROR_PARTS = ("where", "what", "got", "expected", "fix")
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def main() -> None:
+    """The entry point: a flowpose error becomes one message and exit code 1."""
+    try:
+        app()
+    except FlowposeError as error:
+        if "--json" in sys.argv:
+            problem = {
+                "error": type(error).__name__,
+                **{name: _text(getattr(error, name)) for name in ERROR_PARTS},
+            }
+            sys.stdout.write(json.dumps(problem, indent=1) + "\n")
+        say(f"error: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

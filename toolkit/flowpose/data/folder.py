@@ -1,0 +1,121 @@
+"""Pictures with COCO keypoints, in tars or folders: `<split>*.tar` or `<split>*/`, each with annotations.json.
+
+`annotations.json` is a COCO keypoint file whose annotations also give `identity`. Covered face points are
+treated as missing, as a detector would return them; covered body joints are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpose import image
+from flowpose.data.pictures import Pictures
+from flowpose.errors import DataError
+from flowpose.pose import Pose
+
+ANNOTATIONS = "annotations.json"
+FACE = np.array([0, 1, 2, 3, 4, *range(23, 91)])
+Reader = Callable[[str], bytes]
+
+
+def locate(path: str, roots: Sequence[Path]) -> Path:
+    """The folder named by `path`: itself if it exists, else below one of `roots`.
+
+    Raises:
+        DataError: it is nowhere, with the places looked at.
+    """
+    candidates = [Path(path), *(root / path for root in roots)]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    places = ", ".join(str(c) for c in candidates)
+    raise DataError(path, "no such data set", expected=f"a folder at one of {places}", fix="--data DIR")
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[Reader]:
+    """A function that returns the bytes of a member of a tar or folder."""
+    if part.is_dir():
+        yield lambda name: (part / name).read_bytes()
+        return
+    try:
+        with tarfile.open(part) as tar:
+            yield lambda name: _member(tar, name)
+    except tarfile.TarError as error:
+        raise DataError(part, f"not a readable tar ({error})", fix="copy the file again") from error
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    found = tar.extractfile(name)
+    if found is None:
+        raise DataError(tar.name, "not a file", got=name)
+    return found.read()
+
+
+def _parts(root: Path, split: str) -> list[Path]:
+    """Tars and folders of a split: `val.tar`, `train-0.tar`, `train-1.tar`, `test/`; never `test-512.tar`."""
+    names = [split, *(f"{split}-{i}" for i in range(100))]
+    parts = [p for name in names for p in (root / f"{name}.tar", root / name) if p.exists()]
+    if not parts:
+        raise DataError(root, "no such split", got=split, expected=f"{split}.tar, {split}-0.tar or {split}/")
+    return parts
+
+
+def _keypoints(annotation: dict[str, Any], size: tuple[int, int], frame: tuple[int, int]) -> NDArray[np.float32]:
+    """f32[133, 3] in pixels of the frame."""
+    raw = np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3)
+    seen = raw[:, 2] > 0
+    if len(raw) == 133:
+        seen[FACE] = raw[FACE, 2] == 2
+    rows = np.where(seen[:, None], raw, 0)
+    rows[:, 2] = seen
+    return Pose.of(rows, size=size).to("coco-wholebody-133").fit(*frame).array()
+
+
+def _read_part(
+    part: Path, frame: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], str, str]]:
+    with _opened(part) as read:
+        try:
+            coco = json.loads(read(ANNOTATIONS))
+            files = {entry["id"]: entry for entry in coco["images"]}
+            annotations = coco["annotations"]
+        except (KeyError, OSError, ValueError) as error:
+            raise DataError(f"{part}/{ANNOTATIONS}", f"not a COCO keypoint file ({error})") from error
+        for annotation in annotations:
+            entry = files[annotation["image_id"]]
+            where = f"{part}/{entry['file_name']}"
+            try:
+                data = read(entry["file_name"])
+            except (KeyError, OSError) as error:
+                raise DataError(where, "the picture is missing") from error
+            keypoints = _keypoints(annotation, (entry["height"], entry["width"]), frame)
+            picture = image.fit(image.decode(data, where), *frame)
+            yield picture, keypoints, str(annotation["identity"]), f"{part.stem}/{entry['file_name']}"
+
+
+def read_folder(root: Path, split: str, height: int, width: int) -> Pictures:
+    """All pictures of a split, letterboxed to height x width.
+
+    Raises:
+        DataError: no such split, a broken tar, annotations that are no COCO keypoints, a missing picture.
+        ImageError: a file that is no picture.
+        PoseError: keypoints that are no pose.
+    """
+    rows = [row for part in _parts(root, split) for row in _read_part(part, (height, width))]
+    names = {identity: number for number, identity in enumerate(sorted({row[2] for row in rows}))}
+    return Pictures(
+        split=split,
+        images=np.stack([row[0] for row in rows]),
+        keypoints=np.stack([row[1] for row in rows]),
+        identities=np.array([names[row[2]] for row in rows]),
+        names=tuple(row[3] for row in rows),
+    )

@@ -1,0 +1,95 @@
+"""Every error that flowpose raises on purpose.
+
+An error says where it happened, what is wrong, what was got, what was expected, and the command or change that
+mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class FlowposeError(Exception):
+    """Base of all flowpose errors.
+
+    Args:
+        where: the file, key, argument or stage that is wrong.
+        what: the fault, in a few words.
+        got: the value found, if there is one to show.
+        expected: what would have been right.
+        fix: the command or the change that mends it.
+    """
+
+    def __init__(
+        self,
+        where: object,
+        what: str,
+        *,
+        got: object = None,
+        expected: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.where, self.what, self.got, self.expected, self.fix = str(where), what, got, expected, fix
+        text = f"{where}: {what}"
+        if got is not None:
+            text += f", got {got}"
+        if expected is not None:
+            text += f", expected {expected}"
+        super().__init__(f"{text}. Fix: {fix}" if fix else text)
+
+
+class SpecError(FlowposeError):
+    """A recipe, target, calibration set or manifest that cannot be used; lists every problem at once.
+
+    Attributes:
+        problems: one text a problem, each with its path in the file.
+    """
+
+    def __init__(self, where: object, problems: Sequence[str], *, fix: str | None = None) -> None:
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
+        super().__init__(where, "\n  ".join([count, *self.problems]), fix=fix)
+
+
+class PoseError(FlowposeError):
+    """A pose that cannot be used: unknown format, wrong shape, NaN, no person joints, joints far outside."""
+
+
+class ImageError(FlowposeError):
+    """A picture that cannot be read or has the wrong shape or dtype."""
+
+
+class DataError(FlowposeError):
+    """A data set that is missing, broken or too small."""
+
+
+class ArtifactError(FlowposeError):
+    """An artifact that cannot be found, opened or written."""
+
+
+class IntegrityError(ArtifactError):
+    """An artifact whose files are not those that its manifest lists."""
+
+
+class TargetMismatch(FlowposeError):
+    """An engine or a precision that does not fit the target or this machine."""
+
+
+class BackendError(FlowposeError):
+    """A backend that failed, or whose outputs are not those the artifact's golden files hold."""
+
+
+class MissingDependency(FlowposeError):
+    """A Python package that this step needs and this environment lacks."""
+
+
+class ParityError(FlowposeError):
+    """An exported graph that does not compute what the model computes."""
+
+
+class GateFailed(FlowposeError):
+    """A measured quality outside the limit that the recipe sets."""
+
+
+class TrainingError(FlowposeError):
+    """A training run that cannot start, resume or go on (a diverged loss, a checkpoint of another run)."""

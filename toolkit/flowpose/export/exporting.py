@@ -1,0 +1,174 @@
+"""The export stage: INT8 student -> two graphs, in fp32 and INT8, with goldens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowpose.artifact import Artifact, Draft, creating, open_artifact
+from flowpose.errors import ArtifactError
+from flowpose.export import goldens
+from flowpose.export.files import halved, save, slimmed, traced
+from flowpose.export.goldens import Parity
+from flowpose.export.loop import many_steps
+from flowpose.export.modules import OneStep, Source, rounded
+from flowpose.export.qdq import with_convolutions, with_int8_weights
+from flowpose.job import Job
+from flowpose.model.generator import Generator
+from flowpose.model.weights import load_generator
+from flowpose.quantize.quantizers import load_quantized
+from flowpose.quantize.samples import Samples
+from flowpose.spec.manifest import GraphSpec, Measurement, TensorSpec
+
+SOURCE, FRAME = "source.onnx", "frame.{}.onnx"
+GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
+
+
+def export(job: Job) -> Artifact:
+    """Makes the graph artifact of a student: source and frame graphs, goldens, parity and file sizes.
+
+    The fp32 graphs compute in fp32 with weights rounded to fp16 (half the file); goldens are made with the
+    rounded weights, so nothing is lost between golden and graph. INT8 weights are quantized from fp32.
+
+    Args:
+        job: its parent is a quantized artifact (both precisions) or a student (fp32 only).
+
+    Raises:
+        ArtifactError: the job has no parent of these kinds.
+        DataError: goldens cannot be drawn.
+        ParityError: a graph does not compute what torch computes.
+    """
+    kind = job.parent.manifest.kind if job.parent else None
+    if job.parent is None or kind not in ("student", "quantized"):
+        raise ArtifactError(
+            job.path,
+            "export needs a student",
+            got=kind,
+            expected="quantized or student",
+            fix="flowpose quantize",
+        )
+    int8 = load_quantized(job.parent) if kind == "quantized" else None
+    return export_generator(job, rounded(load_generator(job.parent)), int8)
+
+
+@torch.no_grad()
+def export_generator(job: Job, fp32: Generator, int8: Generator | None = None, **fields: Any) -> Artifact:
+    """Makes the graph artifact at `job.path` of a generator on its grid, and of its INT8 twin.
+
+    Args:
+        job: recipe, parent and place.
+        fp32: with weights that fp16 holds (`rounded`).
+        int8: with quantizers (one step), or None.
+        fields: of the manifest, over those of the job.
+    """
+    samples = goldens.golden_samples(job)
+    contexts = goldens.torch_contexts(fp32, samples)
+    specs = _specs(fp32, contexts.shape[1:], samples.sources.shape[1:], int8 is not None)
+    with creating(job.path, **{**job.fields("graph"), "times": fp32.times, **fields}) as draft:
+        off = _write_source(job, draft, fp32, samples, contexts)
+        frames, measured = (
+            {},
+            [job.measured("context_parity", off, n=len(samples), split="val", against="torch")],
+        )
+        for precision, generator in (("fp32", fp32), ("int8", int8)):
+            if generator is not None:
+                frames[precision], parity = _write_frame(job, draft, precision, generator, contexts, samples)
+                measured += _parity_rows(job, precision, parity, len(samples))
+        _write_goldens(draft, samples, contexts, frames)
+        draft.add(graphs=specs, golden=GOLDEN, measurements=[*measured, *_sizes(job, draft)])
+    return open_artifact(job.path, verify=False)
+
+
+def _write_source(
+    job: Job, draft: Draft, generator: Generator, samples: Samples, contexts: NDArray[np.float32]
+) -> float:
+    """Writes the source graph; its difference to torch, relative."""
+    example = {"source": torch.from_numpy(samples.sources[0])}
+    model = halved(slimmed(traced(Source(generator), example, ["context"], job.recipe.export.opset)))
+    save(model, draft / SOURCE, job.key)
+    return goldens.check_contexts(draft / SOURCE, goldens.graph_contexts(draft / SOURCE, samples), contexts)
+
+
+def _write_frame(
+    job: Job,
+    draft: Draft,
+    precision: str,
+    generator: Generator,
+    contexts: NDArray[np.float32],
+    samples: Samples,
+) -> tuple[NDArray[np.uint8], Parity]:
+    """Writes a frame graph; its golden frames, and how far graph and torch are apart.
+
+    fp32 goldens are torch's. INT8 goldens are the graph's own in onnxruntime, after it was found near torch's
+    fake quantization: which of two codes a value on the edge gets is decided by integer kernels, not by torch.
+    """
+    example = {"context": torch.from_numpy(contexts[0]), "keypoints": torch.from_numpy(samples.keypoints[0])}
+    path = draft / FRAME.format(precision)
+    save(frame_model(generator, example, job.recipe.export.opset, precision), path, job.key)
+    expected = goldens.torch_frames(generator, contexts, samples)
+    found = goldens.graph_frames(path, contexts, samples)
+    parity = goldens.frame_parity(found, expected)
+    if precision == "int8":
+        goldens.check_int8(path, parity)
+        return found, parity
+    goldens.check_fp32(path, parity, job.recipe.export.tolerance)
+    return expected, parity
+
+
+def frame_model(
+    generator: Generator, example: Mapping[str, Tensor], opset: int, precision: str
+) -> onnx.ModelProto:
+    """The frame graph: one step unrolled with z* folded in, or more steps as a Loop."""
+    if len(generator.times) > 2:
+        return halved(many_steps(generator, example, opset))
+    model = slimmed(traced(OneStep(generator), example, ["frame"], opset))
+    return with_convolutions(with_int8_weights(model)) if precision == "int8" else halved(model)
+
+
+def _write_goldens(
+    draft: Draft, samples: Samples, contexts: NDArray[np.float32], frames: Mapping[str, NDArray[np.uint8]]
+) -> None:
+    np.savez_compressed(draft / GOLDEN["inputs"], source=samples.sources, keypoints=samples.keypoints)
+    outputs: dict[str, Any] = {"context": contexts, **frames}
+    np.savez_compressed(draft / GOLDEN["outputs"], **outputs)
+
+
+def _specs(
+    generator: Generator, context: tuple[int, ...], picture: tuple[int, ...], int8: bool
+) -> tuple[GraphSpec, ...]:
+    source = TensorSpec(name="source", dtype="u8", shape=picture, low=0, high=255)
+    keys = TensorSpec(name="context", dtype="f32", shape=context)
+    pose = TensorSpec(name="keypoints", dtype="f32", shape=(133, 3))
+    frame = TensorSpec(name="frame", dtype="u8", shape=picture, low=0, high=255)
+    found = [GraphSpec(name="source", precision="fp32", file=SOURCE, inputs=(source,), outputs=(keys,))]
+    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8") if int8 else ("fp32",)
+    for precision in precisions:
+        file = FRAME.format(precision)
+        found.append(
+            GraphSpec(name="frame", precision=precision, file=file, inputs=(keys, pose), outputs=(frame,))
+        )
+    return tuple(found)
+
+
+def _parity_rows(job: Job, precision: str, parity: Parity, n: int) -> list[Measurement]:
+    return [
+        job.measured(f"{precision}_parity_{name}", value, n=n, split="val", unit="levels", against="torch")
+        for name, value in vars(parity).items()
+    ]
+
+
+def _sizes(job: Job, draft: Draft) -> list[Measurement]:
+    """Size of every graph file, MB of 10^6 bytes."""
+    return [
+        job.measured(
+            f"size_{Path(path).stem}", path.stat().st_size / 1e6, n=1, split="val", unit="MB", against=""
+        )
+        for path in sorted(draft.path.glob("*.onnx"))
+    ]

@@ -1,0 +1,1 @@
+"""The networks: autoencoder, limb field, transformer, and the generators made of them."""

@@ -1,0 +1,89 @@
+"""A whole generator: autoencoder, velocity network, fixed noise z*, time grid and solver.
+
+Teacher and student are the same class; the student's grid is (0, 1). Nothing here trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowpose.flow import solve
+from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.transformer import SIZES, RPFMTransformer
+from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, TransformerSpec
+
+NOISE_SEED = 20250503
+
+
+def build_autoencoder(spec: AutoencoderSpec) -> Autoencoder:
+    """A new autoencoder with the spec's widths."""
+    return Autoencoder(spec.latents, spec.widths, spec.blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def build_flow(spec: TransformerSpec, image: ImageSpec, latents: int) -> RPFMTransformer:
+    """A new velocity network for pictures of that size and latents of that many channels."""
+    return RPFMTransformer(
+        SIZES[spec.size],
+        height=image.height,
+        width=image.width,
+        latents=latents,
+        stride=STRIDE,
+        patch=spec.patch,
+    )
+
+
+def fixed_noise(shape: Sequence[int]) -> Tensor:
+    """z* f32[1, c, h, w], N(0, 1) from PCG64: the same on every machine and backend."""
+    numbers = np.random.Generator(np.random.PCG64(NOISE_SEED)).standard_normal((1, *shape), dtype=np.float32)
+    return torch.from_numpy(numbers)
+
+
+class Generator(nn.Module):
+    """Source pictures and keypoints -> pictures, through the flow from z* (or given noise).
+
+    Attributes:
+        times: the grid, from 0.0 to 1.0.
+        solver: a row of flowpose.flow.SOLVERS.
+    """
+
+    noise: Tensor
+
+    def __init__(
+        self, autoencoder: Autoencoder, flow: RPFMTransformer, times: Sequence[float], solver: str
+    ) -> None:
+        super().__init__()
+        self.autoencoder, self.flow = autoencoder, flow
+        self.times, self.solver = tuple(times), solver
+        rows, columns = (side * flow.patch for side in flow.grid)
+        self.register_buffer("noise", fixed_noise((flow.latents, rows, columns)))
+
+    def on_grid(self, times: Sequence[float], solver: str) -> Generator:
+        """The same networks and noise on another grid; weights are shared."""
+        other = Generator(self.autoencoder, self.flow, times, solver)
+        other.noise = self.noise
+        return other.train(self.training)
+
+    def context(self, latents: Tensor) -> Tensor:
+        """Keys and values f32[B, L, 2, Ns, C] of source latents f32[B, c, h, w]."""
+        context, _ = self.flow.source(latents)
+        return context  # type: ignore[no-any-return]
+
+    def latents(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
+        """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0."""
+        pose = self.flow.pose_tokens(keypoints)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            modulation = self.flow.time(torch.full((1,), t, device=x.device))
+            return self.flow.velocity(x, modulation, context, pose)
+
+        start = self.noise.expand(len(keypoints), -1, -1, -1) if noise is None else noise
+        return solve(velocity, start, self.times, self.solver)
+
+    def forward(self, sources: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Pictures f32[B, 3, H, W] of sources f32[B, 3, H, W] (-1..1) in the poses f32[B, 133, 3]."""
+        context = self.context(self.autoencoder.encode(sources))
+        return self.autoencoder.decode(self.latents(context, keypoints, noise))

@@ -1,0 +1,76 @@
+"""The pose as a field: at every token, where each limb is relative to it. No picture of a skeleton is drawn.
+
+A limb is a segment a-b between two joints. At the token centre p, with q the point of the segment nearest to
+p, u in 0..1 its place on the segment, delta = (p - q) / unit and d = |delta|, a limb gives five numbers:
+
+    exp(-2 d^2)   exp(-d / 2)   g delta_x   g delta_y   g u          g = exp(-d^2 / 4.5)
+
+`unit` is a sixteenth of the picture's height, so the field does not depend on the resolution. A limb with a
+missing joint gives five zeros. Everything is differentiable and inside the exported graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+JOINTS = 133
+FEATURES = 5
+NECK, PELVIS = JOINTS, JOINTS + 1  # two joints made here: the middles of shoulders and hips
+
+_NOSE, _L_EYE, _R_EYE, _L_EAR, _R_EAR = 0, 1, 2, 3, 4
+_BODY = (
+    (_NOSE, NECK), (_NOSE, _L_EYE), (_NOSE, _R_EYE), (_L_EYE, _L_EAR), (_R_EYE, _R_EAR),
+    (NECK, PELVIS), (5, 6), (11, 12), (5, 11), (6, 12),
+    (5, 7), (7, 9), (6, 8), (8, 10),
+    (11, 13), (13, 15), (12, 14), (14, 16),
+    (15, 17), (15, 19), (16, 20), (16, 22),
+)  # fmt: skip
+_LEFT_HAND = tuple((9, 91 + tip) for tip in (4, 8, 12, 16, 20))
+_RIGHT_HAND = tuple((10, 112 + tip) for tip in (4, 8, 12, 16, 20))
+LIMBS = _BODY + _LEFT_HAND + _RIGHT_HAND
+"""Pairs of joints (COCO-WholeBody numbers, and NECK and PELVIS)."""
+
+WIDTH = FEATURES * len(LIMBS)
+
+
+def _with_middles(keypoints: Tensor) -> Tensor:
+    """f32[B, 135, 3]: the 133 joints, then neck and pelvis; a middle is missing where an end is."""
+    pairs = torch.stack([keypoints[:, [5, 6]], keypoints[:, [11, 12]]], dim=1)
+    xy = pairs[..., :2].mean(dim=2)
+    score = pairs[..., 2].amin(dim=2, keepdim=False)[..., None]
+    return torch.cat([keypoints, torch.cat([xy, score], dim=-1)], dim=1)
+
+
+class LimbField(nn.Module):
+    """Keypoints f32[B, 133, 3] (x, y pixels, score) -> field f32[B, tokens, WIDTH], tokens in row order."""
+
+    centres: Tensor
+    ends: Tensor
+
+    def __init__(self, height: int, width: int, pitch: int, threshold: float = 0.1) -> None:
+        super().__init__()
+        self.unit, self.threshold = height / 16.0, threshold
+        rows = (torch.arange(height // pitch) + 0.5) * pitch
+        columns = (torch.arange(width // pitch) + 0.5) * pitch
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        self.register_buffer("centres", torch.stack([x, y], -1).reshape(1, -1, 1, 2), persistent=False)
+        self.register_buffer("ends", torch.tensor(LIMBS), persistent=False)
+
+    def forward(self, keypoints: Tensor) -> Tensor:
+        joints = _with_middles(keypoints)
+        a, b = joints[:, self.ends[:, 0]], joints[:, self.ends[:, 1]]
+        seen = ((a[..., 2] > self.threshold) & (b[..., 2] > self.threshold)).to(joints.dtype)[
+            :, None, :, None
+        ]
+        a, along = a[:, None, :, :2], (b - a)[:, None, :, :2]
+        from_a = self.centres - a
+        u = ((from_a * along).sum(-1, keepdim=True) / ((along * along).sum(-1, keepdim=True) + 1e-4)).clamp(
+            0, 1
+        )
+        delta = (from_a - u * along) / self.unit
+        square = (delta * delta).sum(-1, keepdim=True)
+        near = torch.exp(-square / 4.5)
+        distance = torch.sqrt(square + 1e-6)
+        parts = [torch.exp(-2 * square), torch.exp(-distance / 2), near * delta, near * u]
+        return (torch.cat(parts, dim=-1) * seen).flatten(2)

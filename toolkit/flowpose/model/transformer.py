@@ -1,0 +1,238 @@
+"""The RPFM transformer: velocity of the latent flow, given the source's keys and values and the pose field.
+
+Three rates (docs/design): the source branch sees only the source, so its keys and values are made once a
+person; time enters only through modulation vectors (AdaLN), so a fixed grid folds them to constants; each
+frame computes the pose embedding and the blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowpose.model import limb_field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Blocks, channels, heads, and blocks of the source branch."""
+
+    depth: int
+    width: int
+    heads: int
+    source_depth: int
+
+
+SIZES: Mapping[str, Size] = MappingProxyType(
+    {
+        "micro": Size(depth=2, width=64, heads=1, source_depth=1),
+        "tiny": Size(depth=4, width=128, heads=2, source_depth=2),
+        "mini": Size(depth=4, width=192, heads=3, source_depth=2),
+        "small": Size(depth=8, width=256, heads=4, source_depth=4),
+        # DiT's own sizes (arXiv 2212.09748, table 1); the source branch is half as deep.
+        "S": Size(depth=12, width=384, heads=6, source_depth=6),
+        "B": Size(depth=12, width=768, heads=12, source_depth=6),
+        "L": Size(depth=24, width=1024, heads=16, source_depth=12),
+    }
+)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm without parameters, then scale and shift (AdaLN): x [B, N, C], shift and scale [B or 1, 1, C]."""
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+def _unit(x: Tensor) -> Tensor:
+    """x with root mean square 1 over the last dimension (QK normalization without parameters)."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def positions(rows: int, columns: int, width: int) -> Tensor:
+    """Fixed 2-D sine-cosine table f32[rows * columns, width]: half the channels for y, half for x."""
+    quarter = width // 4
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(quarter) / quarter)
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequencies for axis in (y, x)]
+    return torch.cat([table for angle in angles for table in (angle.sin(), angle.cos())], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention over the tokens themselves and, if given, the source's keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.log_scale = nn.Parameter(torch.zeros(heads, 1, 1))
+
+    def split(self, x: Tensor) -> Tensor:
+        """[B, N, C] -> [B, heads, N, C / heads]."""
+        batch, tokens, width = x.shape
+        return x.reshape(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
+
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """x [B, N, C]; source [B, 2, Ns, C] (normalized keys, values) -> [B, N, C]."""
+        q, k, v = (self.split(part) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k = _unit(q) * self.log_scale.exp(), _unit(k)
+        if source is not None:
+            k = torch.cat([k, self.split(source[:, 0])], dim=2)
+            v = torch.cat([v, self.split(source[:, 1])], dim=2)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    """Two linear layers, four times as wide between. ReLU: half of INT8's codes would be lost on GELU's tail."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.relu(self.up(x)))  # type: ignore[no-any-return]
+
+
+class SourceBlock(nn.Module):
+    """A pre-norm transformer block; it knows nothing of time, noise or pose."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention, self.mlp = Attention(width, heads), MLP(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x))
+        return x + self.mlp(self.norm_2(x))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """A DiT block (AdaLN-zero) that also attends to the source."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention, self.mlp = Attention(width, heads), MLP(width)
+
+    def forward(self, x: Tensor, source: Tensor, modulation: Tensor) -> Tensor:
+        """x [B, N, C], source [B, 2, Ns, C], modulation [B or 1, 6, C] -> [B, N, C]."""
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.unsqueeze(2).unbind(1)
+        x = x + gate_1 * self.attention(modulate(x, shift_1, scale_1), source)
+        return x + gate_2 * self.mlp(modulate(x, shift_2, scale_2))  # type: ignore[no-any-return]
+
+
+class TimeEmbedding(nn.Module):
+    """t f32[B] in 0..1 -> modulation f32[B, 6 * depth + 2, C] of all blocks and of the head. Kept in fp32."""
+
+    def __init__(self, width: int, depth: int, channels: int = 128) -> None:
+        super().__init__()
+        self.rows, self.channels = 6 * depth + 2, channels
+        self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.project = nn.Linear(width, self.rows * width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        # AdaLN-zero starts with closed gates; half open ones learn faster in the short runs made here.
+        with torch.no_grad():
+            self.project.bias[: 6 * depth * width].view(depth, 2, 3, width)[:, :, 2] = 0.5
+
+    def forward(self, t: Tensor) -> Tensor:
+        half = self.channels // 2
+        frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=t.device) / half)
+        angles = 1000.0 * t.float()[:, None] * frequencies
+        embedding = self.embed(torch.cat([angles.cos(), angles.sin()], dim=-1))
+        return self.project(embedding).unflatten(-1, (self.rows, -1))  # type: ignore[no-any-return]
+
+
+class SourceBranch(nn.Module):
+    """Source latents f32[B, c, h, w] -> (context f32[B, depth, 2, Ns, C], limb field f32[B, Ns, WIDTH]).
+
+    The field is the auxiliary task of training: a branch that knows where the source's limbs are gives keys
+    that a pose can find. It is not part of the exported graph.
+    """
+
+    table: Tensor
+
+    def __init__(self, size: Size, grid: tuple[int, int], latents: int, patch: int) -> None:
+        super().__init__()
+        self.depth = size.depth
+        self.heads = size.heads
+        self.embed = nn.Conv2d(latents, size.width, patch, stride=patch)
+        self.register_buffer("table", positions(*grid, size.width), persistent=False)
+        self.null = nn.Parameter(torch.zeros(size.width))
+        self.blocks = nn.ModuleList(SourceBlock(size.width, size.heads) for _ in range(size.source_depth))
+        self.norm = nn.LayerNorm(size.width)
+        self.project = nn.Linear(size.width, size.depth * 2 * size.width)
+        self.field = nn.Linear(size.width, limb_field.WIDTH)
+
+    def forward(self, latents: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`keep` bool[B]: False replaces a source by the null token (classifier-free dropout)."""
+        x = self.embed(latents).flatten(2).transpose(1, 2) + self.table
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        field = self.field(x)
+        if keep is not None:
+            x = torch.where(keep[:, None, None], x, self.null)
+        k, v = self.project(x).unflatten(-1, (self.depth, 2, self.heads, -1)).unbind(3)
+        context = torch.stack([_unit(k).flatten(3), v.flatten(3)], dim=3)
+        return context.permute(0, 2, 3, 1, 4), field
+
+
+class RPFMTransformer(nn.Module):
+    """The velocity network. Latents are f32[B, c, h, w]; the pose comes as keypoints f32[B, 133, 3]."""
+
+    table: Tensor
+
+    def __init__(self, size: Size, *, height: int, width: int, latents: int, stride: int, patch: int) -> None:
+        super().__init__()
+        self.patch, self.latents = patch, latents
+        pitch = stride * patch
+        self.grid = (height // pitch, width // pitch)
+        self.source = SourceBranch(size, self.grid, latents, patch)
+        self.pose_field = limb_field.LimbField(height, width, pitch)
+        self.pose = nn.Sequential(
+            nn.Linear(limb_field.WIDTH, size.width), nn.ReLU(), nn.Linear(size.width, size.width)
+        )
+        self.register_buffer("table", positions(*self.grid, size.width), persistent=False)
+        self.embed = nn.Conv2d(latents, size.width, patch, stride=patch)
+        self.time = TimeEmbedding(size.width, size.depth)
+        self.blocks = nn.ModuleList(Block(size.width, size.heads) for _ in range(size.depth))
+        self.head = nn.Linear(size.width, latents * patch * patch)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def pose_tokens(self, keypoints: Tensor) -> Tensor:
+        """The pose's part of the tokens, f32[B, N, C]; made once a frame, whatever the number of steps."""
+        return self.pose(self.pose_field(keypoints)) + self.table  # type: ignore[no-any-return]
+
+    def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
+        """v f32[B, c, h, w] at x_t, from modulation [B or 1, rows, C], context [B, L, 2, Ns, C], pose [B, N, C]."""
+        x = self.embed(x_t).flatten(2).transpose(1, 2) + pose
+        for index, block in enumerate(self.blocks):
+            x = block(x, context[:, index], modulation[:, 6 * index : 6 * index + 6])
+        shift, scale = modulation[:, -2:].unsqueeze(2).unbind(1)
+        return self.unpatch(self.head(modulate(x, shift, scale)))
+
+    def unpatch(self, x: Tensor) -> Tensor:
+        """Tokens f32[B, N, c * patch^2] -> latents f32[B, c, h, w]."""
+        x = x.transpose(1, 2).reshape(len(x), -1, *self.grid)
+        return F.pixel_shuffle(x, self.patch) if self.patch > 1 else x
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, source: Tensor, keypoints: Tensor, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(v f32[B, c, h, w], source limb field f32[S, Ns, WIDTH]) for training.
+
+        `source` latents are f32[S, c, h, w] with B = S * m: each source serves the m consecutive targets,
+        so the source branch runs once for them. `keep` is bool[S].
+        """
+        context, field = self.source(source, keep)
+        repeat = x_t.shape[0] // source.shape[0]
+        if keep is not None:
+            shown = keypoints[..., 2:] * keep.repeat_interleave(repeat)[:, None, None].to(keypoints.dtype)
+            keypoints = torch.cat([keypoints[..., :2], shown], dim=-1)
+        context = context.repeat_interleave(repeat, dim=0)
+        return self.velocity(x_t, self.time(t), context, self.pose_tokens(keypoints)), field

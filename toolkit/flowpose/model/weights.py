@@ -1,0 +1,42 @@
+"""Generators from artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from flowpose.artifact import Artifact
+from flowpose.flow import end_dense
+from flowpose.model.generator import Generator, build_autoencoder, build_flow
+from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, TransformerSpec
+
+GENERATOR = "generator.safetensors"
+TEACHER_GRID, TEACHER_SOLVER = end_dense(8), "heun"
+STUDENT_GRID, STUDENT_SOLVER = (0.0, 1.0), "euler"
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Writes all weights and persistent buffers, as safetensors."""
+    save_file({name: value.detach().contiguous() for name, value in module.state_dict().items()}, path)
+
+
+def part_of(artifact: Artifact, name: str) -> dict[str, Any]:
+    """A part of the recipe from an artifact's own configuration or its nearest ancestor's."""
+    stages = [artifact.manifest.stage, *(ancestor.stage for ancestor in reversed(artifact.manifest.history))]
+    return next(stage[name] for stage in stages if name in stage)
+
+
+def load_generator(artifact: Artifact) -> Generator:
+    """The generator of a model, student or quantized artifact, in eval mode, on its own grid."""
+    where = str(artifact.path)
+    autoencoder = build_autoencoder(AutoencoderSpec.parse(part_of(artifact, "autoencoder"), where))
+    image = ImageSpec.parse(part_of(artifact, "image"), where)
+    flow = build_flow(TransformerSpec.parse(part_of(artifact, "model"), where), image, autoencoder.latents)
+    student = artifact.manifest.kind != "model"
+    grid, solver = (STUDENT_GRID, STUDENT_SOLVER) if student else (TEACHER_GRID, TEACHER_SOLVER)
+    generator = Generator(autoencoder, flow, grid, solver)
+    generator.load_state_dict(load_file(artifact.file(GENERATOR)))
+    return generator.eval()

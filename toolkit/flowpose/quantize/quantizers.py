@@ -1,0 +1,194 @@
+"""Where the quantizers of a generator sit, and their scales as a portable file.
+
+The frame rate runs in INT8: pose embedding, blocks, head and decoder. What is computed once a person (source
+branch) or once at export (time embedding, and `flow.embed`, which meets only z* at one step) stays in fp32.
+Rules that TensorRT and OpenVINO share: symmetric, zero point 0, weights per output channel, inputs per tensor,
+outputs not quantized.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from flowpose.artifact import Artifact
+from flowpose.errors import ArtifactError, MissingDependency, SpecError
+from flowpose.model.generator import Generator
+from flowpose.model.weights import load_generator
+
+SCALES = "scales.safetensors"
+FRAME_RATE = ("flow.pose", "flow.blocks", "flow.head", "autoencoder.decoder")
+# Weights use the codes -64..64 of INT8. x86 CPUs without VNNI add two u8 x s8 products in 16 bits, which saturate
+# beyond: on an AVX2 EPYC OpenVINO's frames of recipes/tiny.yaml were 4 levels off in the mean with -127..127, 0.5 with
+# -64..64. The bit costs 2 dB of PSNR to the student there (46.8 -> 44.6 dB).
+WEIGHT_CODES = 64
+SMALLEST = 1e-6  # of a range: an input or a weight row that is always zero must not give a scale of zero
+WEIGHT, INPUT = "weight_quantizer", "input_quantizer"
+CHANNEL_AXIS: Mapping[str, int | None] = {WEIGHT: 0, INPUT: None}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what modelopt and the exporter print: notes on GPUs, counts of quantizers, tracing."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def modelopt() -> ModuleType:
+    """modelopt.torch.quantization, imported when first needed (about a second).
+
+    Raises:
+        MissingDependency: nvidia-modelopt or a package that it needs is not installed.
+    """
+    try:
+        with quiet():
+            import modelopt.torch.quantization as found
+    except ModuleNotFoundError as error:
+        what = f"needs the package {error.name}"
+        raise MissingDependency("quantize", what, fix="pip install flowpose[quantize]") from error
+    return found  # type: ignore[no-any-return]
+
+
+def weighted(generator: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Name -> linear and convolution layers that each frame computes."""
+    return {
+        name: module
+        for name, module in generator.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and name.startswith(FRAME_RATE)
+    }
+
+
+def choose(generator: nn.Module, keep: Sequence[str]) -> tuple[str, ...]:
+    """Names of the layers to quantize: those of the frame rate that no glob of `keep` matches.
+
+    Raises:
+        SpecError: a pattern matches nothing, or nothing is left.
+    """
+    names = list(weighted(generator))
+    unmatched = [glob for glob in keep if not any(fnmatchcase(name, glob) for name in names)]
+    problems = [
+        f"quantize.keep: no layer matches, got {glob!r}, expected such as {names[0]!r}" for glob in unmatched
+    ]
+    chosen = tuple(name for name in names if not any(fnmatchcase(name, glob) for glob in keep))
+    if not chosen:
+        problems.append("quantize.keep: keeps every layer in floating point, nothing is left to quantize")
+    if problems:
+        raise SpecError("recipe", problems)
+    return chosen
+
+
+def settings(names: Sequence[str]) -> list[dict[str, Any]]:
+    """modelopt's rules: everything off, then two 8-bit quantizers for each named layer."""
+    rules: list[dict[str, Any]] = [{"quantizer_name": "*", "enable": False}]
+    for name in names:
+        rules += [
+            {"quantizer_name": f"{name}.{kind}", "cfg": {"num_bits": 8, "axis": axis}, "enable": True}
+            for kind, axis in CHANNEL_AXIS.items()
+        ]
+    return rules
+
+
+def calibrate(
+    generator: Generator, names: Sequence[str], algorithm: str, run: Callable[[nn.Module], None]
+) -> None:
+    """Puts quantizers into the generator and fixes their ranges by `run`, which feeds it the calibration set.
+
+    On one thread: sums are split between threads, so ranges would differ with their number in the last bits.
+    """
+    library = modelopt()
+    with quiet(), _one_thread():
+        library.quantize(generator, {"quant_cfg": settings(names), "algorithm": algorithm}, run)
+
+
+def scales(generator: Generator) -> dict[str, Tensor]:
+    """`<layer>.<quantizer>.<amax or pre_quant_scale>` -> f32 tensor, of every enabled quantizer.
+
+    `amax` is the value of code 127; a weight's largest magnitude gets WEIGHT_CODES.
+    """
+    found = {}
+    for name, module in generator.named_modules():
+        if name.endswith((WEIGHT, INPUT)) and module.is_enabled:
+            wider = 127 / WEIGHT_CODES if name.endswith(WEIGHT) else 1.0
+            found[f"{name}.amax"] = (module.amax.detach().float().clamp_min(SMALLEST) * wider).contiguous()
+            if module.pre_quant_scale is not None:
+                found[f"{name}.pre_quant_scale"] = module.pre_quant_scale.detach().float().contiguous()
+    return found
+
+
+def save_scales(generator: Generator, path: Path) -> None:
+    """Writes `scales` as safetensors."""
+    save_file(scales(generator), path)
+
+
+def apply_scales(generator: Generator, ranges: Mapping[str, Tensor]) -> Generator:
+    """The same generator with quantizers that have these ranges; needs no calibration.
+
+    A smoothed layer's weights are divided by its `pre_quant_scale`, as its inputs are multiplied by it.
+    """
+    library = modelopt()
+    names = sorted({key.removesuffix(f".{INPUT}.amax") for key in ranges if key.endswith(f".{INPUT}.amax")})
+    with quiet():
+        library.replace_quant_module(generator)
+        library.set_quantizer_by_cfg(generator, settings(names))
+    for key, value in ranges.items():
+        name, _, field = key.rpartition(".")
+        quantizer: Any = generator.get_submodule(name)
+        if field == "pre_quant_scale":
+            quantizer._enable_pre_quant_scale = True
+            _divide(generator.get_submodule(name.rpartition(".")[0]), value)
+        setattr(quantizer, field, value)
+    return generator.eval()
+
+
+@torch.no_grad()
+def _divide(layer: Any, scale: Tensor) -> None:
+    layer.weight.mul_(1.0 / scale)
+
+
+def load_quantized(artifact: Artifact) -> Generator:
+    """The generator of a quantized artifact with its quantizers: forward computes what INT8 computes, in fp32.
+
+    Raises:
+        ArtifactError: the artifact is of another kind.
+        MissingDependency: nvidia-modelopt is not installed.
+    """
+    if artifact.manifest.kind != "quantized":
+        raise ArtifactError(
+            artifact.path,
+            "has no INT8 scales",
+            got=artifact.manifest.kind,
+            expected="quantized",
+            fix="flowpose quantize",
+        )
+    return apply_scales(load_generator(artifact), load_file(artifact.file(SCALES)))

@@ -1,0 +1,23 @@
+"""Running a model: `load` it, then `infer`, or open a `session` for a stream of poses. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from flowpose.runtime.backend import BACKENDS, Backend, BackendEntry, Graph, default_backend, open_backend
+from flowpose.runtime.goldens import TOLERANCES, Replay
+from flowpose.runtime.loading import infer, load
+from flowpose.runtime.model import Model, Session
+
+__all__ = [
+    "BACKENDS",
+    "TOLERANCES",
+    "Backend",
+    "BackendEntry",
+    "Graph",
+    "Model",
+    "Replay",
+    "Session",
+    "default_backend",
+    "infer",
+    "load",
+    "open_backend",
+]

@@ -1,0 +1,145 @@
+"""From a name or a directory to a model that runs."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from flowpose.artifact import Artifact, open_artifact
+from flowpose.errors import ArtifactError, TargetMismatch
+from flowpose.runtime.backend import Backend, available_threads, default_backend, open_backend
+from flowpose.runtime.machine import machine_arch
+from flowpose.runtime.model import Model, Picture
+from flowpose.spec.find import find
+from flowpose.spec.manifest import GraphSpec, Manifest
+
+DEFAULT_MODEL = "people-128"
+REPLAYED = 2  # goldens at each load: the least that shows a stale buffer
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    backend: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    verify: bool = True,
+) -> Model:
+    """Returns a model that is ready to run.
+
+    Args:
+        name_or_path: a shipped model's name, or the directory of a graph or engine artifact.
+        backend: a name of BACKENDS. Without it: the engine's own; for a graph openvino on x86_64, onnxruntime
+            elsewhere.
+        precision: fp32, fp16 or int8. Without it: the engine's own; for a graph int8 if it has it, else fp32.
+        threads: CPU threads for one run. Without it: the engine's own; for a graph every core of this
+            process.
+        verify: check every file's sha256 and replay two golden inputs.
+
+    Raises:
+        SpecError: no such model; lists the shipped ones.
+        ArtifactError, IntegrityError: not a graph or engine, or a changed file.
+        TargetMismatch: a backend, precision or processor that this artifact is not made for.
+        MissingDependency: the backend's library is not installed.
+        BackendError: the backend cannot open the graphs, or does not compute what was recorded.
+    """
+    artifact = open_artifact(find("models", name_or_path), verify=verify)
+    chosen_backend, chosen_precision = choose(artifact, backend, precision)
+    count = threads if threads is not None else _threads(artifact.manifest)
+    model = assemble(artifact, open_backend(chosen_backend), chosen_backend, chosen_precision, count)
+    if verify:
+        model.verify(REPLAYED)
+    return model
+
+
+def infer(source: Any, pose: Any, *, model: str | Path = DEFAULT_MODEL) -> Picture:
+    """Returns u8[H,W,3]: the person of `source` in the pose, by a model that is loaded once and kept.
+
+    Args:
+        source, pose: as for `Model.infer`.
+        model: as for `load`.
+    """
+    return _loaded(str(model)).infer(source, pose)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(name_or_path: str) -> Model:
+    return load(name_or_path)
+
+
+def assemble(artifact: Artifact, backend: Backend, name: str, precision: str, threads: int) -> Model:
+    """Returns the model of an artifact with its graphs opened by a backend; nothing is replayed."""
+    if threads < 1:
+        raise TargetMismatch("threads", "not a number of threads", got=threads, expected="at least 1")
+    source = _graph(artifact, "source", precision)
+    frame = _graph(artifact, "frame", precision)
+    return Model(
+        artifact,
+        backend=name,
+        precision=precision,
+        threads=threads,
+        source=backend.open(artifact.file(source.file), threads),
+        frame=backend.open(artifact.file(frame.file), threads),
+    )
+
+
+def precisions(manifest: Manifest) -> tuple[str, ...]:
+    """Returns the precisions that the artifact's frame graph has."""
+    return tuple(graph.precision for graph in manifest.graphs if graph.name == "frame")
+
+
+def choose(artifact: Artifact, backend: str | None, precision: str | None) -> tuple[str, str]:
+    """Returns the backend and precision to run an artifact with, as `load` documents.
+
+    Raises:
+        ArtifactError: the artifact has no graphs.
+        TargetMismatch: it was compiled for another processor, backend or precision, or lacks the precision.
+    """
+    manifest = artifact.manifest
+    have = precisions(manifest)
+    if manifest.kind not in ("graph", "engine") or not have:
+        fix = f"flowpose export {artifact.path}"
+        raise ArtifactError(
+            artifact.path, "cannot be run", got=manifest.kind, expected="graph or engine", fix=fix
+        )
+    if manifest.kind == "engine":
+        _check_engine(artifact, backend, precision)
+        return str(manifest.backend), str(manifest.precision)
+    found = precision if precision is not None else "int8" if "int8" in have else "fp32"
+    if found not in have:
+        fix = f"precision='{have[0]}'"
+        raise TargetMismatch(
+            artifact.path, "lacks the precision", got=found, expected=" or ".join(have), fix=fix
+        )
+    return backend if backend is not None else default_backend(), found
+
+
+def _check_engine(artifact: Artifact, backend: str | None, precision: str | None) -> None:
+    manifest, fix = artifact.manifest, f"compile it again: flowpose compile {artifact.path}"
+    arch = (manifest.target or {}).get("arch", "any")
+    if arch not in ("any", machine_arch()):
+        what = "the engine is for another processor"
+        raise TargetMismatch(artifact.path, what, got=machine_arch(), expected=arch, fix=fix)
+    for what, asked, own in (
+        ("backend", backend, manifest.backend),
+        ("precision", precision, manifest.precision),
+    ):
+        if asked is not None and asked != own:
+            raise TargetMismatch(
+                artifact.path, f"the engine has another {what}", got=asked, expected=own, fix=fix
+            )
+
+
+def _graph(artifact: Artifact, name: str, precision: str) -> GraphSpec:
+    """The graph of that name in the precision, else in fp32, for a source graph may stay in it."""
+    graphs = {graph.precision: graph for graph in artifact.manifest.graphs if graph.name == name}
+    for wanted in (precision, "fp32"):
+        if wanted in graphs:
+            return graphs[wanted]
+    raise ArtifactError(artifact.path, f"has no {name} graph", expected=f"{name} in {precision} or fp32")
+
+
+def _threads(manifest: Manifest) -> int:
+    threads = manifest.stage.get("threads") if manifest.kind == "engine" else None
+    return threads if isinstance(threads, int) else available_threads()

@@ -1,0 +1,200 @@
+"""A loaded model, and a session with one source picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpose import image
+from flowpose.artifact import Artifact
+from flowpose.errors import ArtifactError, BackendError, PoseError
+from flowpose.pose import Pose
+from flowpose.runtime.backend import Graph
+from flowpose.runtime.goldens import Goldens, Replay, read_goldens, replay
+from flowpose.spec.manifest import Manifest
+
+Picture = NDArray[np.uint8]
+Context = NDArray[np.float32]
+
+KEPT = 8  # contexts, the last used ones; one is L x 2 x Ns x C floats
+
+
+class Model:
+    """A model that is ready to run; made by `flowpose.load`.
+
+    Attributes:
+        path: the artifact's directory.
+        manifest: what the artifact says of itself.
+        backend: name of the backend in use.
+        precision: precision of the frame graph in use.
+        threads: CPU threads of one run.
+        size: (height, width) of the frames it makes.
+    """
+
+    def __init__(
+        self, artifact: Artifact, *, backend: str, precision: str, threads: int, source: Graph, frame: Graph
+    ) -> None:
+        self.artifact, self.path, self.manifest = artifact, artifact.path, artifact.manifest
+        self.backend, self.precision, self.threads = backend, precision, threads
+        self.size = (self.manifest.image.height, self.manifest.image.width)
+        self._source, self._frame = source, frame
+        self._contexts: OrderedDict[bytes, Context] = OrderedDict()
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Model({self.manifest.name}, {height}x{width}, {self.precision}, {self.backend}, {self.path})"
+
+    def infer(self, source: Any, pose: Any, *, format: str | None = None) -> Picture:
+        """Returns u8[H,W,3]: the person of `source` in the pose.
+
+        Args:
+            source: u8[h,w,3] of any size, or the path of a picture file; letterboxed to the model's size. The
+                last eight pictures' contexts are kept by content, so a loop over poses encodes the source
+                once.
+            pose: a Pose, or an array that `Pose.of` reads; pixels of its canvas, or of `source` where it has
+                no size.
+            format: name of the array's format where its shape does not tell it.
+
+        Raises:
+            ImageError, PoseError: what is wrong with the source or the pose.
+            BackendError: the backend failed.
+        """
+        return self.session(source).infer(pose, format=format)
+
+    def session(self, source: Any) -> Session:
+        """Returns a session for a stream of poses of one source; the source is encoded here, once."""
+        picture = image.read(source) if isinstance(source, str | Path) else image.check(source, "source")
+        size = (picture.shape[0], picture.shape[1])
+        return Session(self, self.encode(picture), size)
+
+    def encode(self, source: Any) -> Context:
+        """Returns the context f32[L,2,Ns,C] of a source u8[h,w,3] (letterboxed), kept if it is."""
+        picture = image.fit(image.check(source, "source"), *self.size)
+        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
+        if digest in self._contexts:
+            self._contexts.move_to_end(digest)
+            return self._contexts[digest]
+        context = self.encode_now(picture)
+        context.flags.writeable = False
+        self._contexts[digest] = context
+        if len(self._contexts) > KEPT:
+            self._contexts.popitem(last=False)
+        return context
+
+    def forget(self) -> None:
+        """Drops the kept contexts."""
+        self._contexts.clear()
+
+    def encode_now(self, picture: Picture) -> Context:
+        """Returns the context of a u8[H,W,3] of the model's own size, computed anew (for measurements)."""
+        context: Context = _output(self._source.run({"source": picture}), "context", self.path)
+        return context
+
+    def frame(self, context: Any, pose: Any, *, format: str | None = None) -> Picture:
+        """Returns u8[H,W,3] from a context of `encode`.
+
+        Args:
+            context: f32[L,2,Ns,C].
+            pose: a Pose, or an array that `Pose.of` reads; pixels of its canvas, or of the frame where it has
+                no size.
+            format: name of the array's format.
+
+        Raises:
+            PoseError: what is wrong with the pose.
+            BackendError: a context that is not this model's, or the backend failed.
+        """
+        shape = tensor_shape(self.manifest, "frame", "context")
+        if not isinstance(context, np.ndarray) or context.dtype != np.float32 or context.shape != shape:
+            got = (
+                f"{context.dtype}{list(context.shape)}"
+                if isinstance(context, np.ndarray)
+                else type(context).__name__
+            )
+            raise BackendError(
+                "context", "not a context of this model", got=got, expected=f"float32{list(shape)}"
+            )
+        return self.frame_now(context, self.keypoints(pose, self.size, format))
+
+    def frame_now(self, context: Context, keypoints: NDArray[np.float32]) -> Picture:
+        """Returns u8[H,W,3] from the frame graph's own inputs, which are not checked (for measurements)."""
+        outputs = self._frame.run({"context": context, "keypoints": keypoints})
+        frame: Picture = _output(outputs, "frame", self.path)
+        return frame
+
+    def keypoints(self, pose: Any, size: tuple[int, int], format: str | None = None) -> NDArray[np.float32]:
+        """Returns f32[J,3], the frame graph's input: the pose checked, fitted to the frame, in the model's
+        format.
+
+        Args:
+            pose: a Pose or an array that `Pose.of` reads.
+            size: (height, width) of the canvas of a pose without size.
+            format: name of the array's format.
+
+        Raises:
+            PoseError: what is wrong with the pose.
+        """
+        found = Pose.of(pose, format, size)
+        if found.size is None:
+            found = dataclasses.replace(found, size=size)
+        fitted = found.check().fit(*self.size).inside().to(self.manifest.pose.format)
+        if not (fitted.score > 0).any():
+            raise PoseError(
+                "pose", "none of its joints is one of the model's", expected=self.manifest.pose.format
+            )
+        return fitted.array()
+
+    def verify(self, n: int | None = None) -> Replay:
+        """Returns how close a replay of the artifact's golden inputs comes to the recorded outputs.
+
+        Args:
+            n: replay the first n only; all by default.
+
+        Raises:
+            ArtifactError: the artifact has no goldens of this precision.
+            BackendError: an output is not the recorded one: zeros, NaN, another run's, swapped colours, too
+                far off.
+        """
+        goldens = read_goldens(self.artifact, self.precision)
+        some = Goldens(goldens.source[:n], goldens.keypoints[:n], goldens.context[:n], goldens.frame[:n])
+        where = f"{self.path} on {self.backend}, {self.precision}"
+        return replay(some, self.precision, self.encode_now, self.frame_now, where)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Session:
+    """One source picture, encoded; `infer` makes frame after frame.
+
+    Attributes:
+        model: the model.
+        context: f32[L,2,Ns,C] of the source.
+        size: (height, width) of the source picture, the canvas of poses that have no size.
+    """
+
+    model: Model
+    context: Context
+    size: tuple[int, int]
+
+    def infer(self, pose: Any, *, format: str | None = None) -> Picture:
+        """Returns u8[H,W,3] for a pose, as `Model.infer` does."""
+        return self.model.frame_now(self.context, self.model.keypoints(pose, self.size, format))
+
+
+def tensor_shape(manifest: Manifest, graph: str, tensor: str) -> tuple[int, ...]:
+    """Returns the shape that the manifest gives an input or output of a graph."""
+    for spec in manifest.graphs:
+        for found in (*spec.inputs, *spec.outputs):
+            if spec.name == graph and found.name == tensor:
+                return found.shape
+    raise ArtifactError(manifest.name, f"its {graph} graph has no tensor '{tensor}'")
+
+
+def _output(outputs: dict[str, NDArray[Any]], name: str, path: Path) -> NDArray[Any]:
+    if name not in outputs:
+        raise BackendError(path, "the graph gave other outputs", got=", ".join(outputs), expected=name)
+    return outputs[name]

@@ -1,0 +1,1 @@
+"""What things are, typed, strict: recipe, target, calibration set, manifest; finding, reading, checking."""

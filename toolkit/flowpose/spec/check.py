@@ -1,0 +1,88 @@
+"""Whether a recipe and a target fit together, before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import SpecError
+from .find import find
+from .recipe import AutoencoderSpec, Recipe
+from .target import Target
+
+_STRIDE = 8  # pixels a latent, in each direction
+
+
+def check(recipe: Recipe, target: Target) -> None:
+    """Raises when a recipe cannot be carried out, or not for this target.
+
+    Raises:
+        SpecError: with every problem found.
+    """
+    problems = [*_image(recipe), *_runs(recipe), *_calibration(recipe), *_gates(recipe)]
+    problems += _compile(recipe, target)
+    if problems:
+        raise SpecError(f"recipe {recipe.name} on target {target.name}", problems)
+
+
+def _image(recipe: Recipe) -> Iterator[str]:
+    """The picture must divide into patches, and hold the autoencoder's crop."""
+    multiple = _STRIDE * recipe.model.patch
+    for side in ("height", "width"):
+        pixels = getattr(recipe.image, side)
+        if pixels % multiple:
+            why = f"a multiple of {multiple} for model.patch {recipe.model.patch}"
+            yield f"recipe.image.{side}: not a multiple, got {pixels}, expected {why}"
+    smaller = min(recipe.image.height, recipe.image.width)
+    if isinstance(recipe.autoencoder, AutoencoderSpec) and recipe.autoencoder.crop > smaller:
+        yield (
+            f"recipe.autoencoder.crop: larger than the picture, got {recipe.autoencoder.crop}, "
+            f"expected at most {smaller}"
+        )
+
+
+def _runs(recipe: Recipe) -> Iterator[str]:
+    """A warm-up must end before its run does, and a sheet shows pairs that were evaluated."""
+    runs = {"train": recipe.train.optim, "distill": recipe.distill.optim}
+    if isinstance(recipe.autoencoder, AutoencoderSpec):
+        runs["autoencoder"] = recipe.autoencoder.optim
+    for name, optim in runs.items():
+        if optim.warmup >= optim.iterations:
+            yield (
+                f"recipe.{name}.optim.warmup: as long as the run, got {optim.warmup}, "
+                f"expected less than {optim.iterations} iterations"
+            )
+    if recipe.evaluate.sheet > recipe.evaluate.pairs:
+        got, limit = recipe.evaluate.sheet, recipe.evaluate.pairs
+        yield f"recipe.evaluate.sheet: more than evaluate.pairs, got {got}, expected at most {limit}"
+
+
+def _calibration(recipe: Recipe) -> Iterator[str]:
+    """The calibration set must be found now, not after hours of training."""
+    name = recipe.quantize.calibration
+    try:
+        find("calib", name)
+    except SpecError as error:
+        yield f"recipe.quantize.calibration: {error.problems[0]}, got {name!r}. Fix: {error.fix}"
+
+
+def _gates(recipe: Recipe) -> Iterator[str]:
+    for index, gate in enumerate(recipe.gates):
+        if gate.min is None and gate.max is None:
+            yield f"recipe.gates.{index}: no limit, expected min or max"
+        elif gate.min is not None and gate.max is not None and gate.min > gate.max:
+            yield f"recipe.gates.{index}: min is above max, got {gate.min} and {gate.max}"
+
+
+def _compile(recipe: Recipe, target: Target) -> Iterator[str]:
+    """The target must run the precision and have the threads."""
+    if recipe.compile.precision not in target.precisions:
+        can = ", ".join(target.precisions)
+        yield (
+            f"recipe.compile.precision: not one of target {target.name}, got {recipe.compile.precision!r}, "
+            f"expected one of {can}"
+        )
+    if target.threads is not None and recipe.compile.threads > target.threads:
+        yield (
+            f"recipe.compile.threads: more than target {target.name} has, got {recipe.compile.threads}, "
+            f"expected at most {target.threads}"
+        )

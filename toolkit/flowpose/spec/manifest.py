@@ -1,0 +1,183 @@
+"""The manifest of an artifact: what it is, what made it, what it takes and gives, how good it is, its files.
+
+Nothing about an artifact is told from a file name, a path or the command line; everything stands here.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from typing_extensions import Self
+
+from .base import Spec
+
+FORMAT: Literal[1] = 1
+MANIFEST = "manifest.json"
+
+ArtifactKind = Literal["autoencoder", "model", "student", "quantized", "graph", "engine"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Time = Annotated[float, Field(ge=0, le=1)]
+
+
+class ImageSize(Spec):
+    """Height and width of the model's pictures, pixels."""
+
+    height: PositiveInt
+    width: PositiveInt
+
+
+class PoseSpec(Spec):
+    """The pose format that the model takes, and how many joints it has."""
+
+    format: str = Field(min_length=1)
+    joints: PositiveInt
+
+
+class TensorSpec(Spec):
+    """An input or output of a graph; `low` and `high` bound its values where that is known."""
+
+    name: str = Field(min_length=1)
+    dtype: Literal["u8", "f32", "f16", "i8", "i64"]
+    shape: tuple[NonNegativeInt, ...]
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+
+
+class GraphSpec(Spec):
+    """One ONNX graph (or what a backend made of it): its file, its precision and its tensors."""
+
+    name: Literal["source", "frame"]
+    precision: Literal["fp32", "fp16", "int8"]
+    file: str
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+
+
+class Measurement(Spec):
+    """One measured number.
+
+    Attributes:
+        metric: what was measured, such as `psnr` or `latency_p95`.
+        value: the number, in `unit`.
+        n: over how many samples.
+        set: the data it was measured on, such as `people/val`.
+        against: what it was compared with, such as `truth` or `teacher`.
+        device: the machine, where the number depends on it.
+        stage: the stage that measured it.
+    """
+
+    metric: str = Field(min_length=1)
+    value: FiniteFloat
+    unit: str = ""
+    n: NonNegativeInt
+    set: str
+    against: str | None = None
+    device: str = ""
+    stage: str = ""
+
+
+class GateResult(Spec):
+    """A limit of the recipe, the value measured, whether it held; `waived`: why a failure was let pass."""
+
+    stage: str
+    metric: str
+    limit: FiniteFloat
+    value: FiniteFloat
+    passed: bool
+    waived: str | None = None
+
+
+class Ancestor(Spec):
+    """An artifact that this one was made from, with what was measured then."""
+
+    kind: ArtifactKind
+    name: str
+    key: Digest
+    stage: dict[str, Any]
+    measurements: tuple[Measurement, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+
+
+class Golden(Spec):
+    """Files with recorded inputs and the outputs they must give."""
+
+    inputs: str
+    outputs: str
+
+
+class Manifest(Spec):
+    """What `manifest.json` holds.
+
+    Attributes:
+        format: version of this layout.
+        kind: the stage's product.
+        name: the recipe's name.
+        key: digest of the parent's key, the stage and its configuration.
+        parent: key of the artifact this was made from; None for the first.
+        stage: the resolved configuration that made it.
+        image: size of the model's pictures.
+        pose: the pose format that the model takes.
+        times: the flow times of the model's steps, ascending, 0 is noise and 1 is data; may be empty.
+        graphs: the ONNX graphs; none before export.
+        golden: recorded inputs and outputs.
+        backend: the backend of an engine.
+        precision: the precision that an engine runs.
+        target: full copy of the target of an engine.
+        built_with: tool -> version.
+        measurements, gates: of this artifact.
+        history: its ancestors, oldest first.
+        files: path relative to the artifact, with `/` -> sha256; `manifest.json` itself is not among them.
+        card: licence, data, flaws and what else a user of the model should read.
+        self_sha256: digest of the other fields, written when the artifact is sealed; empty before.
+    """
+
+    format: Literal[1] = FORMAT
+    kind: ArtifactKind
+    name: str = Field(min_length=1)
+    key: Digest
+    parent: Digest | None = None
+    stage: dict[str, Any]
+    image: ImageSize
+    pose: PoseSpec
+    times: tuple[Time, ...] = ()
+    graphs: tuple[GraphSpec, ...] = ()
+    golden: Golden | None = None
+    backend: str | None = None
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    target: dict[str, Any] | None = None
+    built_with: dict[str, str] = {}
+    measurements: tuple[Measurement, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    history: tuple[Ancestor, ...] = ()
+    files: dict[str, Digest] = {}
+    card: dict[str, str] = {}
+    self_sha256: Digest | Literal[""] = ""
+
+    @field_validator("times")
+    @classmethod
+    def _ascending(cls, times: tuple[float, ...]) -> tuple[float, ...]:
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise ValueError(f"not ascending, got {list(times)}, expected times from 0 (noise) to 1 (data)")
+        return times
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or str(path) != name or name == MANIFEST:
+                raise ValueError(f"not inside the artifact, got {name!r}, expected a relative path")
+        return files
+
+    @model_validator(mode="after")
+    def _listed(self) -> Self:
+        """A sealed manifest lists every file that it speaks of; a draft has no list yet."""
+        named = [graph.file for graph in self.graphs]
+        named += [self.golden.inputs, self.golden.outputs] if self.golden else []
+        missing = sorted(set(named) - set(self.files)) if self.files or self.self_sha256 else []
+        if missing:
+            raise ValueError(f"named by graphs or golden but not among the files, got {missing}")
+        return self

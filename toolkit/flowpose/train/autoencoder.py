@@ -1,0 +1,122 @@
+"""Trains the f8 autoencoder on pictures or on crops of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from flowpose import data
+from flowpose.artifact import Artifact, creating, open_artifact
+from flowpose.data import Pictures
+from flowpose.errors import SpecError
+from flowpose.job import Job
+from flowpose.metrics import psnr
+from flowpose.model.autoencoder import Autoencoder
+from flowpose.model.generator import build_autoencoder
+from flowpose.model.losses import charbonnier, gradient
+from flowpose.model.pictures import to_pictures, to_tensor
+from flowpose.model.weights import save_weights
+from flowpose.optimize import Draw, Losses, Task, run
+from flowpose.spec.recipe import AutoencoderSpec
+
+WEIGHTS = "autoencoder.safetensors"
+LATENT_NOISE = 0.05  # in latent deviations: the decoder must forgive what a one-step student gets wrong
+LATENT_SIZE = 1e-3  # keeps raw latents near unit size
+MEASURED = 256  # val pictures
+NORMALIZED_ON = 1024  # train pictures
+
+
+def load_autoencoder(artifact: Artifact) -> Autoencoder:
+    """The autoencoder of an artifact, in eval mode."""
+    spec = AutoencoderSpec.parse(artifact.manifest.stage["autoencoder"], str(artifact.path))
+    autoencoder = build_autoencoder(spec)
+    autoencoder.load_state_dict(load_file(artifact.file(WEIGHTS)))
+    return autoencoder.eval()
+
+
+def crops(pictures: Pictures, rng: np.random.Generator, batch: int, size: int) -> NDArray[np.uint8]:
+    """u8[batch, size, size, 3] random crops, half of them mirrored; whole pictures for size 0."""
+    height, width = pictures.images.shape[1:3]
+    rows, columns = min(size or height, height), min(size or width, width)
+    found = []
+    for number in rng.integers(len(pictures), size=batch):
+        y, x = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+        crop = pictures.images[number, y : y + rows, x : x + columns]
+        found.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+    return np.stack(found)
+
+
+class _Reconstruct(nn.Module):
+    """Pictures -> (reconstruction from slightly noisy raw latents, raw latents)."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        raw = self.autoencoder.encoder(x)
+        return self.autoencoder.decoder(raw + LATENT_NOISE * noise), raw
+
+
+def train_autoencoder(job: Job) -> Artifact:
+    """Makes the autoencoder artifact: weights, and PSNR of its reconstructions on val.
+
+    Raises:
+        SpecError: the recipe names a pretrained autoencoder, which is converted, not trained.
+        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+    """
+    spec = job.recipe.autoencoder
+    if not isinstance(spec, AutoencoderSpec):
+        raise SpecError("autoencoder", ["a pretrained autoencoder is not trained"])
+    train = data.read(job.recipe.data, job.recipe.image, "train", job.data)
+    stride = 8
+
+    def losses(module: nn.Module, draw: Draw) -> Losses:
+        x = to_tensor(crops(train, draw.rng, spec.optim.batch, spec.crop))
+        shape = (len(x), spec.latents, x.shape[2] // stride, x.shape[3] // stride)
+        y, raw = module(x, torch.randn(shape, generator=draw.noise).to(x.device))
+        error, edges, size = charbonnier(y, x), gradient(y, x), raw.square().mean()
+        return {"loss": error + spec.gradient * edges + LATENT_SIZE * size, "error": error, "edges": edges}
+
+    torch.manual_seed(spec.optim.seed)
+    module = _Reconstruct(build_autoencoder(spec))
+    module.autoencoder.start_from(to_tensor(_spread(train.images, NORMALIZED_ON)))
+    run(Task(title="autoencoder", module=module, losses=losses, directory=job.work, key=job.key), spec.optim)
+    autoencoder = module.autoencoder
+    normalize(autoencoder, train.images)
+    with creating(job.path, **job.fields("autoencoder")) as draft:
+        save_weights(autoencoder, draft / WEIGHTS)
+        draft.add(measurements=_measure(job, autoencoder))
+    return open_artifact(job.path, verify=False)
+
+
+def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """About `count` evenly spaced pictures."""
+    return images[:: max(1, len(images) // count)]
+
+
+@torch.no_grad()
+def normalize(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> None:
+    """Measure the latents' mean and deviation on evenly spaced pictures."""
+    chosen = _spread(images, NORMALIZED_ON)
+    raw = [autoencoder.encoder(to_tensor(chosen[i : i + 32])) for i in range(0, len(chosen), 32)]
+    autoencoder.normalize_to(torch.cat(raw))
+
+
+@torch.no_grad()
+def _measure(job: Job, autoencoder: Autoencoder) -> list[object]:
+    val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
+    chosen = _spread(val.images, MEASURED)
+    values = []
+    for i in range(0, len(chosen), 32):
+        images = chosen[i : i + 32]
+        values += [
+            psnr(a, b)
+            for a, b in zip(
+                to_pictures(autoencoder.decode(autoencoder.encode(to_tensor(images)))), images, strict=True
+            )
+        ]
+    return [job.measured("psnr", float(np.mean(values)), n=len(values), split="val", unit="dB")]

@@ -1,0 +1,170 @@
+"""Trains the velocity network by conditional flow matching on the autoencoder's latents (RPFM, arXiv 2505.03562)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from flowpose import data, image
+from flowpose.artifact import Artifact, creating, open_artifact
+from flowpose.data import Pictures, draw_pairs, draw_sets
+from flowpose.errors import ArtifactError
+from flowpose.evaluate import baselines, teacher_rows
+from flowpose.flow import interpolate, velocity
+from flowpose.job import Job
+from flowpose.model.autoencoder import Autoencoder
+from flowpose.model.generator import Generator, build_flow
+from flowpose.model.limb_field import LimbField
+from flowpose.model.pictures import to_pictures, to_tensor
+from flowpose.model.weights import GENERATOR, TEACHER_GRID, TEACHER_SOLVER, save_weights
+from flowpose.optimize import Draw, Losses, Task, run
+from flowpose.progress import tracking
+from flowpose.report import sheet
+from flowpose.spec.recipe import TrainSpec
+from flowpose.train.augment import hide_parts, mirror_keypoints
+from flowpose.train.autoencoder import load_autoencoder
+
+ENCODED = 32  # pictures at once
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """A split as latents: of the pictures, and of the mirrored pictures."""
+
+    pictures: Pictures
+    plain: Tensor
+    mirrored: Tensor
+
+    def pick(self, numbers: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
+        """f32[n, c, h, w]."""
+        index = torch.from_numpy(numbers)
+        turned = torch.from_numpy(mirrored)[:, None, None, None]
+        return torch.where(turned, self.mirrored[index], self.plain[index]).float()
+
+    def poses(self, numbers: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """f32[n, 133, 3]."""
+        plain = self.pictures.keypoints[numbers]
+        return np.where(
+            mirrored[:, None, None], mirror_keypoints(plain, self.pictures.images.shape[2]), plain
+        )
+
+
+@torch.no_grad()
+def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latents:
+    """The latents of every picture and of its mirror image, in fp16; made once for all stages of a recipe."""
+    own = next(a.key for a in (*job.fields("model")["history"],) if a.kind == "autoencoder")
+    path = job.root / job.recipe.name / "work" / f"latents-{own[:12]}.safetensors"
+    if not path.exists():
+        halves = {}
+        for name, images in (("plain", pictures.images), ("mirrored", pictures.images[:, :, ::-1])):
+            halves[name] = _encoded(autoencoder, images, f"latents, {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(halves, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+    stored = load_file(path)
+    return Latents(pictures, stored["plain"], stored["mirrored"])
+
+
+def _encoded(autoencoder: Autoencoder, images: NDArray[np.uint8], title: str) -> Tensor:
+    parts = []
+    with tracking(title, len(images)) as advance:
+        for start in range(0, len(images), ENCODED):
+            parts.append(autoencoder.encode(to_tensor(images[start : start + ENCODED])).half())
+            advance(start + len(parts[-1]))
+    return torch.cat(parts).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sources [S, ...] and targets [S * m, ...] as the velocity network takes them."""
+
+    source: Tensor
+    target: Tensor
+    keypoints: Tensor
+    source_keypoints: Tensor
+
+
+def draw_batch(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Batch:
+    """`size` targets with their sources; a source and its targets are mirrored together."""
+    sources, targets = draw_sets(latents.pictures, rng, max(1, size // spec.targets), spec.targets)
+    turned = (rng.random(len(sources)) < 0.5) & spec.flip
+    turned_targets = turned.repeat(spec.targets)
+    keypoints = hide_parts(latents.poses(targets.ravel(), turned_targets), rng, spec.joint_dropout)
+    return Batch(
+        source=latents.pick(sources, turned),
+        target=latents.pick(targets.ravel(), turned_targets),
+        keypoints=torch.from_numpy(keypoints),
+        source_keypoints=torch.from_numpy(latents.poses(sources, turned)),
+    )
+
+
+def draw_times(count: int, at_noise: float, noise: torch.Generator) -> Tensor:
+    """t f32[count]: uniform in 0..1, a share of them exactly 0, where the one-step student starts."""
+    t = torch.rand(count, generator=noise)
+    return torch.where(torch.rand(count, generator=noise) < at_noise, torch.zeros(()), t)
+
+
+def flow_losses(
+    module: nn.Module, field: LimbField, batch: Batch, spec: TrainSpec, noise: torch.Generator
+) -> Losses:
+    """The flow-matching loss, and the auxiliary one that teaches the source branch where the limbs are."""
+    x_0 = torch.randn(batch.target.shape, generator=noise)
+    t = draw_times(len(x_0), spec.at_noise, noise)
+    keep = torch.rand(len(batch.source), generator=noise) >= spec.condition_dropout
+    device = next(module.parameters()).device
+    x_0, t, keep, x_1, source, keypoints, own = (
+        each.to(device)
+        for each in (x_0, t, keep, batch.target, batch.source, batch.keypoints, batch.source_keypoints)
+    )
+    v, limbs = module(interpolate(x_0, x_1, t, spec.sigma_min), t, source, keypoints, keep)
+    flow = (v - velocity(x_0, x_1, spec.sigma_min)).square().mean()
+    pose = (limbs - field(own)).square().mean()
+    return {"loss": flow + spec.source_pose * pose, "flow": flow, "pose": pose}
+
+
+def train_teacher(job: Job) -> Artifact:
+    """Makes the model artifact: autoencoder and velocity network, self-contained.
+
+    Raises:
+        ArtifactError: the job has no autoencoder to start from.
+        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+    """
+    if job.parent is None:
+        raise ArtifactError(job.path, "the teacher needs an autoencoder", fix="flowpose train")
+    recipe, spec = job.recipe, job.recipe.train
+    autoencoder = load_autoencoder(job.parent)
+    latents = encode_all(job, autoencoder, data.read(recipe.data, recipe.image, "train", job.data))
+    torch.manual_seed(spec.optim.seed)
+    flow = build_flow(recipe.model, recipe.image, autoencoder.latents)
+    generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER)
+
+    def losses(module: nn.Module, draw: Draw) -> Losses:
+        batch = draw_batch(latents, spec, draw.rng, spec.optim.batch)
+        return flow_losses(module, flow.pose_field, batch, spec, draw.noise)
+
+    task = Task(
+        title="teacher", module=flow, losses=losses, directory=job.work, key=job.key,
+        sample=lambda _, iteration: write_samples(job, generator, iteration),
+    )  # fmt: skip
+    run(task, spec.optim)
+    with creating(job.path, times=TEACHER_GRID, **job.fields("model")) as draft:
+        save_weights(generator, draft / GENERATOR)
+        draft.add(measurements=(*baselines(job), *teacher_rows(job, generator)))
+    return open_artifact(job.path, verify=False)
+
+
+@torch.no_grad()
+def write_samples(job: Job, generator: Generator, iteration: int, count: int = 6) -> None:
+    """A sheet source | truth | generated of val pairs in the work folder."""
+    val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
+    pairs = list(draw_pairs(val, count, job.recipe.evaluate.seed))
+    sources, targets = (val.images[[pair[side] for pair in pairs]] for side in (0, 1))
+    keypoints = torch.from_numpy(val.keypoints[[pair[1] for pair in pairs]])
+    made = to_pictures(generator(to_tensor(sources), keypoints))
+    rows = list(zip(sources, targets, made, strict=True))
+    image.write(job.work / "samples" / f"{iteration:06d}.png", sheet(rows, ("source", "truth", "generated")))
