@@ -13,10 +13,11 @@ from rich.console import Console
 
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import FlowposeError, SpecError
+from flowpose.job import Stage
+from flowpose.spec.base import one_of
 from flowpose.spec.find import Kind, shipped
 
 if TYPE_CHECKING:
-    from flowpose.job import Stage
     from flowpose.pipeline import Done, Run
 
 app = typer.Typer(
@@ -39,7 +40,6 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="recipe value
 Waivers = Annotated[list[str] | None, typer.Option("--waive", help="metric=REASON: a gate that may fail")]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads of one run")]
 ARTIFACTS = Path("artifacts")
-KINDS: tuple[Kind, ...] = ("recipes", "targets", "calib", "models")
 
 
 def say(text: str) -> None:
@@ -67,21 +67,23 @@ def _run(
     from flowpose.pipeline import Run
     from flowpose.spec.reading import load_recipe
 
-    bad = [each for each in waive or () if "=" not in each]
+    loaded = load_recipe(recipe, overrides or ())
+    gates = {gate.metric for gate in loaded.gates}
+    bad = [f"{each}: expected metric=REASON" for each in waive or () if "=" not in each]
+    bad += [
+        f"{each}: no gate of {loaded.name}, expected {one_of(gates)}"
+        for each in waive or ()
+        if "=" in each and each.split("=")[0] not in gates
+    ]
     if bad:
-        raise SpecError("--waive", [f"{each}: expected metric=REASON" for each in bad])
+        raise SpecError("--waive", bad)
     return Run(
-        recipe=load_recipe(recipe, overrides or ()),
+        recipe=loaded,
         root=out,
-        data=(*(data or ()), *DEFAULT_ROOTS),
+        data=tuple(data) if data else DEFAULT_ROOTS,
         waive=dict(each.split("=", 1) for each in waive or ()),
         say=say,
     )
-
-
-def _stages(run: Run, until: Stage, as_json: bool, then: str) -> None:
-    done = run.stages(until)
-    put([each.plain() for each in done], as_json, lambda: _show_stages(done), then)
 
 
 def _show_stages(done: list[Done]) -> None:
@@ -114,52 +116,28 @@ def run(
     put(result, as_json, show, f"flowpose bench {made[-1].artifact.path}")
 
 
-@app.command()
-def train(
-    recipe: RecipeName,
-    out: Root = ARTIFACTS,
-    data: DataRoot = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """The autoencoder and the teacher of a recipe."""
-    _stages(_run(recipe, out, data, overrides), "train", as_json, f"flowpose distill {recipe}")
+STAGE_COMMANDS: tuple[tuple[Stage, str, str], ...] = (
+    ("train", "The autoencoder and the teacher of a recipe.", "flowpose distill {}"),
+    ("distill", "The one-step student of a recipe, and what it needs before.", "flowpose quantize {}"),
+    ("quantize", "The INT8 student of a recipe, and what it needs before.", "flowpose export {}"),
+    ("export", "The ONNX graphs of a recipe, and what they need before.", "flowpose run {} --target cpu"),
+)
+"""The commands that make a recipe up to a stage: stage, help, and what to do next."""
 
 
-@app.command()
-def distill(
-    recipe: RecipeName,
-    out: Root = ARTIFACTS,
-    data: DataRoot = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """The one-step student of a recipe, and what it needs before."""
-    _stages(_run(recipe, out, data, overrides), "distill", as_json, f"flowpose quantize {recipe}")
+def _stage_command(until: Stage, then: str) -> Callable[..., None]:
+    def command(
+        recipe: RecipeName, out: Root = ARTIFACTS, data: DataRoot = None, overrides: Overrides = None,
+        waive: Waivers = None, as_json: AsJson = False,
+    ) -> None:  # fmt: skip
+        done = _run(recipe, out, data, overrides, waive).stages(until)
+        put([each.plain() for each in done], as_json, lambda: _show_stages(done), then.format(recipe))
+
+    return command
 
 
-@app.command()
-def quantize(
-    recipe: RecipeName,
-    out: Root = ARTIFACTS,
-    data: DataRoot = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """The INT8 student of a recipe, and what it needs before."""
-    _stages(_run(recipe, out, data, overrides), "quantize", as_json, f"flowpose export {recipe}")
-
-
-@app.command()
-def export(
-    recipe: RecipeName,
-    out: Root = ARTIFACTS,
-    data: DataRoot = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """The ONNX graphs of a recipe, and what they need before."""
-    _stages(_run(recipe, out, data, overrides), "export", as_json, "flowpose compile GRAPH --target cpu")
+for _stage, _text_of_help, _then in STAGE_COMMANDS:
+    app.command(name=_stage, help=_text_of_help)(_stage_command(_stage, _then))
 
 
 @app.command(name="compile")
@@ -287,16 +265,47 @@ def show(artifact: ModelName, as_json: AsJson = False) -> None:
     put(manifest.model_dump(mode="json"), as_json, lambda: Console().print(card(manifest)))
 
 
-@app.command(name="list")
-def list_(as_json: AsJson = False) -> None:
-    """The recipes, targets, calibration sets and models that ship with the package."""
-    found = {kind: sorted(shipped(kind)) for kind in KINDS}
+@app.command()
+def recipes(as_json: AsJson = False) -> None:
+    """The recipes that ship with the package."""
+    from flowpose.spec.reading import load_recipe
+
+    _listing("recipes", lambda name: load_recipe(name).description, as_json, "flowpose run {} --target cpu")
+
+
+@app.command()
+def targets(as_json: AsJson = False) -> None:
+    """The targets that ship with the package."""
+    from flowpose.spec.reading import load_target
+
+    _listing("targets", lambda name: load_target(name).note, as_json, "flowpose run tiny --target {}")
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """The models that ship with the package."""
+    from flowpose.artifact import open_artifact
+    from flowpose.spec.find import find
+
+    def about(name: str) -> str:
+        return open_artifact(find("models", name), verify=False).manifest.card.get("data", "")
+
+    _listing("models", about, as_json, "flowpose show {}")
+
+
+def _listing(kind: Kind, about: Callable[[str], str], as_json: bool, then: str) -> None:
+    rows = [
+        {"name": name, "path": str(path), "about": about(name)}
+        for name, path in sorted(shipped(kind).items())
+    ]
 
     def table() -> None:
-        for kind, names in found.items():
-            Console().print(f"{kind:8} {', '.join(names) or '-'}", highlight=False)
+        for row in rows:
+            Console().print(
+                f"{row['name']:24} {' '.join(row['about'].split())}", highlight=False, markup=False
+            )
 
-    put(found, as_json, table, "flowpose run tiny --target cpu")
+    put(rows, as_json, table, then.format(rows[0]["name"]) if rows else None)
 
 
 ERROR_PARTS = ("where", "what", "got", "expected", "fix")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from flowpose.errors import TrainingError
@@ -99,6 +101,7 @@ def run(task: Task, spec: OptimSpec) -> nn.Module:
     Raises:
         TrainingError: the loss is not finite, or the checkpoint belongs to another run.
     """
+    AcceleratorState._reset_state()  # one process trains several stages, and their precisions may differ
     accelerator = Accelerator(
         mixed_precision="bf16" if spec.precision == "bf16" else "no",
         gradient_accumulation_steps=spec.accumulate,
@@ -119,7 +122,7 @@ def run(task: Task, spec: OptimSpec) -> nn.Module:
             advance(iteration + 1, "  ".join(f"{name} {value:.4f}" for name, value in losses.items()))
             write(losses, iteration + 1)
             _at_marks(accelerator, task, spec, iteration + 1, module, prepared, average)
-    trained: nn.Module = accelerator.unwrap_model(module)
+    trained: nn.Module = accelerator.unwrap_model(module, keep_fp32_wrapper=False)
     average.copy_to(trained)
     return trained.cpu().eval()
 
@@ -185,9 +188,9 @@ def _at_marks(
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Writes a checkpoint so that a crash leaves the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -205,17 +208,18 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, average: Average) -> i
     path = task.directory / CHECKPOINT
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["key"] != task.key:
-        raise TrainingError(
-            path,
-            "the checkpoint belongs to another run",
-            got=state["key"][:12],
-            expected=task.key[:12],
-            fix=f"rm {path}",
-        )
-    task.module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
+    again = f"rm {path} and start the stage anew"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        key = str(state["key"])
+        if key != task.key:
+            raise TrainingError(
+                path, "belongs to another run", got=key[:12], expected=task.key[:12], fix=again
+            )
+        task.module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(path, f"is no checkpoint of this network ({error})", fix=again) from error
     average.values = {name: value.float() for name, value in state["average"].items()}
     return int(state["iteration"])
 

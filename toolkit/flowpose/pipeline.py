@@ -7,6 +7,7 @@ PyTorch and ends in seconds.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 from flowpose.artifact import Artifact, find_by_key, open_artifact
-from flowpose.compile import compile_graph, engine_key
+from flowpose.compile import check_machine, compile_graph, engine_key
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import GateFailed, MissingDependency
 from flowpose.job import ORDER, Job, Stage, stage_keys
 from flowpose.spec.calibration import Calibration
-from flowpose.spec.check import check
+from flowpose.spec.check import check, check_recipe
 from flowpose.spec.manifest import GateResult
 from flowpose.spec.reading import load_calibration
 from flowpose.spec.recipe import Gate, Recipe
@@ -36,6 +37,14 @@ MAKERS: Mapping[Stage, tuple[str, str, str]] = MappingProxyType(
     }
 )
 """Stage -> module, function, and the extra that brings what it needs."""
+
+PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("torch", "accelerate", "safetensors", "tensorboard"),
+        "quantize": ("torch", "safetensors", "modelopt", "onnx", "onnxslim"),
+    }
+)
+"""Extra -> the packages that its stages import."""
 
 Say = Callable[[str], None]
 
@@ -92,9 +101,11 @@ class Run:
             GateFailed: a measurement is outside the recipe's limits.
             FlowposeError: what the stages raise.
         """
+        check_recipe(self.recipe)
         calibration = load_calibration(self.recipe.quantize.calibration)
         keys = stage_keys(self.recipe, calibration.model_dump(mode="json"))
         wanted = ORDER[: ORDER.index(until) + 1]
+        check_packages([stage for stage in wanted if not find_by_key(self.root, keys[stage])])
         done: list[Done] = []
         for number, stage in enumerate(wanted, 1):
             parent = done[-1].artifact if done else None
@@ -112,8 +123,8 @@ class Run:
     def _one(self, job: Job, calibration: Calibration, title: str) -> Done:
         begun = time.perf_counter()
         found = find_by_key(self.root, job.key)
-        if found:
-            artifact = open_artifact(found)
+        if found or job.path.exists():  # a folder without a manifest is an error now, not after the work
+            artifact = open_artifact(found or job.path)
         else:
             self.say(f"{title}  {job.key[:12]}  making")
             make = maker(job.stage)
@@ -138,8 +149,26 @@ class Run:
         self.say(
             f"compile  {engine.manifest.key[:12]}  {'there, skipped' if there else f'made in {seconds:.1f} s'}"
         )
-        gates = judged(self.recipe.gates, "compile", engine, self.waive)
+        gates = (*engine.manifest.gates, *judged(self.recipe.gates, "compile", engine, self.waive))
         return Done(stage="compile", artifact=engine, skipped=bool(there), seconds=seconds, gates=gates)
+
+
+def check_packages(stages: Sequence[Stage]) -> None:
+    """Raises before any work when a stage that is to be made lacks a package.
+
+    Raises:
+        MissingDependency: names the package and the extra that has it.
+    """
+    for stage in stages:
+        extra = MAKERS[stage][2]
+        for package in PACKAGES[extra]:
+            if importlib.util.find_spec(package) is None:
+                raise MissingDependency(
+                    f"stage {stage}",
+                    "a package is not installed",
+                    got=package,
+                    fix=f"pip install 'flowpose[{extra}]'",
+                )
 
 
 def maker(stage: Stage) -> Callable[..., Artifact]:
@@ -205,15 +234,18 @@ def measured(artifact: Artifact, metric: str) -> float:
     """The value of `metric` or `label.metric` among an artifact's measurements.
 
     Raises:
-        GateFailed: it was not measured.
+        GateFailed: it was not measured, or for several labels and none is given.
     """
-    label, _, name = metric.rpartition(".")
     rows = artifact.manifest.measurements
-    values = [m.value for m in rows if m.metric == name and (not label or m.stage == label)]
-    if not values:
+    found = [m for m in rows if metric in (m.metric, f"{m.stage}.{m.metric}")]
+    where, labels = f"{artifact.path} {metric}", sorted({m.stage for m in found})
+    if not found:
         known = ", ".join(sorted({f"{m.stage}.{m.metric}" for m in rows})) or "nothing"
-        raise GateFailed(f"{artifact.path} {metric}", "was not measured", expected=f"one of {known}")
-    return values[0]
+        raise GateFailed(where, "was not measured", expected=f"one of {known}")
+    if len(labels) > 1:
+        names = ", ".join(f"{label}.{metric}" for label in labels)
+        raise GateFailed(where, "was measured of several things", expected=f"one of {names}")
+    return found[0].value
 
 
 def run(run: Run, target: Target) -> tuple[list[Done], Path]:
@@ -224,6 +256,7 @@ def run(run: Run, target: Target) -> tuple[list[Done], Path]:
         FlowposeError: what the stages raise.
     """
     check(run.recipe, target)
+    check_machine(target)
     done = run.stages()
     done.append(run.compile(done[-1].artifact, target))
     return done, report(run, done)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpose.errors import PoseError
 from flowpose.pose import Pose
 
 KINDS = "COCO keypoint .json, OpenPose .json or a folder of them, .npy [n, J, 3], .npz with 'keypoints'"
+
+IMAGE = "a table with id, height and width"
 
 # Where an OpenPose file's further lists go in coco-wholebody-133: key, first joint, number of joints (of
 # OpenPose's 70 face points the last two, the pupils, are not among the 68).
@@ -38,10 +42,17 @@ def read_poses(
         person: which of the people in an OpenPose frame.
 
     Raises:
-        PoseError: no such file, another kind of file, or what `Pose.of` refuses; names the file and the
-        entry.
+        PoseError: no such file, another kind of file, no pose in it, or what `Pose.of` refuses; names the
+        file and the entry.
     """
     file = Path(path)
+    poses = _read(file, format, size, person)
+    if not poses:
+        raise PoseError(file, "holds no pose", expected="at least one")
+    return poses
+
+
+def _read(file: Path, format: str | None, size: tuple[int, int] | None, person: int) -> tuple[Pose, ...]:
     if not file.exists():
         raise PoseError(file, "no such file", expected=KINDS)
     if file.is_dir():
@@ -75,36 +86,88 @@ def _from_json(file: Path, format: str | None, size: tuple[int, int] | None, per
 def _coco(
     file: Path, data: dict[str, Any], format: str | None, size: tuple[int, int] | None
 ) -> tuple[Pose, ...]:
-    sizes = {image["id"]: (image["height"], image["width"]) for image in data.get("images", ())}
+    sizes = _sizes(file, data.get("images", []))
     poses = []
     for i, annotation in enumerate(data["annotations"]):
         where = f"{file}: annotations[{i}]"
         if not isinstance(annotation, dict) or "keypoints" not in annotation:
             raise PoseError(where, "has no keypoints", expected="a COCO keypoint annotation")
-        canvas = sizes.get(annotation.get("image_id"), size)
-        poses.append(_named(where, Pose.coco, annotation["keypoints"], canvas, format))
+        picture = annotation.get("image_id")
+        if not isinstance(picture, int | str | None):
+            raise PoseError(where, "no picture's name", got=f"image_id {picture!r}", expected="a number or text")
+        poses.append(_named(where, Pose.coco, annotation["keypoints"], sizes.get(picture, size), format))
     return tuple(poses)
 
 
+def _sizes(file: Path, images: Any) -> dict[Any, tuple[int, int]]:
+    """Returns (height, width) of each picture that a COCO file lists, by its id."""
+    if not isinstance(images, list):
+        raise PoseError(f"{file}: images", "not a list", got=type(images).__name__, expected=IMAGE)
+    found = {}
+    for i, picture in enumerate(images):
+        where = f"{file}: images[{i}]"
+        if not isinstance(picture, dict):
+            raise PoseError(where, "not a table", got=type(picture).__name__, expected=IMAGE)
+        missing = [key for key in ("id", "height", "width") if key not in picture]
+        if missing:
+            raise PoseError(where, f"has no {' and no '.join(missing)}", expected=IMAGE)
+        if not isinstance(picture["id"], int | str):
+            raise PoseError(f"{where}.id", "no name", got=repr(picture["id"]), expected="a number or text")
+        found[picture["id"]] = _canvas(where, [picture["height"], picture["width"]])
+    return found
+
+
+def _canvas(where: str, size: Any) -> tuple[int, int]:
+    """Returns a file's (height, width)."""
+    sides = size.tolist() if isinstance(size, np.ndarray) else size
+    if not isinstance(sides, list) or len(sides) != 2 or not all(_is_length(side) for side in sides):
+        raise PoseError(where, "no size of a canvas", got=sides, expected="height and width, pixels, at least 1")
+    return int(sides[0]), int(sides[1])
+
+
+def _is_length(side: Any) -> bool:
+    return isinstance(side, int | float) and 1 <= side < float("inf")
+
+
 def _openpose(file: Path, data: Any, format: str | None, size: tuple[int, int] | None, person: int) -> Pose:
-    people = data.get("people", ()) if isinstance(data, dict) else ()
+    where, found = f"{file}: people[{person}]", _person(file, data, person)
+    body: Pose = _named(where, Pose.of, found.get("pose_keypoints_2d", ()), format, size)
+    parts = [entry for entry in OPENPOSE_PARTS if found.get(entry[0])]
+    if not parts:
+        return body
+    rows = body.to("coco-wholebody-133").array()
+    for key, first, count in parts:
+        rows[first : first + count] = _triples(f"{where}.{key}", found[key], count)
+    whole: Pose = _named(where, Pose.of, rows, "coco-wholebody-133", size)
+    return whole
+
+
+def _person(file: Path, data: Any, person: int) -> dict[str, Any]:
+    people = data.get("people", []) if isinstance(data, dict) else []
+    if not isinstance(people, list):
+        got = type(people).__name__
+        raise PoseError(f"{file}: people", "not a list", got=got, expected="an OpenPose frame")
     if not 0 <= person < len(people):
         raise PoseError(
             file, f"no person {person}", got=f"{len(people)} people", expected="an OpenPose frame"
         )
     found = people[person]
-    body: Pose = _named(
-        f"{file}: people[{person}]", Pose.of, found.get("pose_keypoints_2d", ()), format, size
-    )
-    parts = [(first, count, found.get(key) or ()) for key, first, count in OPENPOSE_PARTS]
-    if not any(part for _, _, part in parts):
-        return body
-    rows = body.to("coco-wholebody-133").array()
-    for first, count, part in parts:
-        if part:
-            rows[first : first + count] = np.reshape(np.asarray(part, np.float32), (-1, 3))[:count]
-    whole: Pose = _named(f"{file}: people[{person}]", Pose.of, rows, "coco-wholebody-133", size)
-    return whole
+    if not isinstance(found, dict):
+        got = type(found).__name__
+        raise PoseError(f"{file}: people[{person}]", "not a table", got=got, expected="pose_keypoints_2d")
+    return found
+
+
+def _triples(where: str, part: Any, count: int) -> NDArray[np.float32]:
+    """Returns the first joints of an OpenPose list as f32[count,3]."""
+    try:
+        numbers = np.asarray(part, np.float32)
+    except (TypeError, ValueError) as error:
+        raise PoseError(where, "not numbers", got=type(part).__name__, expected="x, y, score ...") from error
+    if numbers.size % 3 or numbers.size < 3 * count:
+        expected = f"{count} triples x, y, score"
+        raise PoseError(where, "wrong length", got=f"{numbers.size} numbers", expected=expected)
+    return numbers.reshape(-1, 3)[:count]
 
 
 def _from_numpy(file: Path, format: str | None, size: tuple[int, int] | None) -> tuple[Pose, ...]:
@@ -119,14 +182,23 @@ def _from_numpy(file: Path, format: str | None, size: tuple[int, int] | None) ->
             raise PoseError(
                 file, "has no array 'keypoints'", got=", ".join(data.files), expected="keypoints [n, J, 3]"
             )
-        named = str(data["format"]) if "format" in data else format
-        canvas = (int(data["size"][0]), int(data["size"][1])) if "size" in data else size
-        return _stack(file, data["keypoints"], named, canvas)
+        named = str(_array(file, data, "format")) if "format" in data else format
+        canvas = _canvas(f"{file}: size", _array(file, data, "size")) if "size" in data else size
+        return _stack(file, _array(file, data, "keypoints"), named, canvas)
+
+
+def _array(file: Path, data: Any, name: str) -> Any:
+    try:
+        return data[name]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise PoseError(f"{file}: {name}", f"cannot be read ({error})", expected="an array of numbers") from error
 
 
 def _stack(file: Path, array: Any, format: str | None, size: tuple[int, int] | None) -> tuple[Pose, ...]:
     if array.ndim == 2:
         return (_named(str(file), Pose.of, array, format, size),)
+    if array.ndim != 3:
+        raise PoseError(file, "wrong shape", got=list(array.shape), expected="keypoints [n, J, 3] or [J, 3]")
     return tuple(_named(f"{file}: [{i}]", Pose.of, rows, format, size) for i, rows in enumerate(array))
 
 

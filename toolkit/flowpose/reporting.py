@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ COLUMNS = ("source", "pose", "truth", "teacher", "student fp32", "student int8")
 
 def report_path(run: Run, engine: Artifact) -> Path:
     """Where the report of an engine lies; another evaluation spec is another report."""
-    key = stage_key(engine.manifest.key, "report", run.recipe.evaluate)
+    config = {"evaluate": run.recipe.evaluate, "gates": list(run.recipe.gates), "waive": dict(run.waive)}
+    key = stage_key(engine.manifest.key, "report", config)
     return run.root / run.recipe.name / f"report-{key[:12]}"
 
 
@@ -41,50 +43,61 @@ def write_report(run: Run, done: Sequence[Done], path: Path) -> None:
     """Measures what is not measured yet and writes report.html, sheet.png, latency.json and report.json."""
     by_stage = {each.stage: each.artifact for each in done}
     engine = by_stage["compile"]
-    models = {
-        "student int8": load(engine.path, verify=True),
-        "student fp32": load(
-            by_stage["export"].path,
-            precision="fp32",
-            backend=engine.manifest.backend,
-            threads=_threads(engine),
-        ),
-    }
-    if engine.manifest.precision != "int8":
-        models["student int8"] = load(
-            by_stage["export"].path,
-            precision="int8",
-            backend=engine.manifest.backend,
-            threads=_threads(engine),
-        )
+    students = _students(by_stage["export"], engine)
     teachers = {
         f"teacher-{steps}": _teacher(run, by_stage["train"], engine, steps)
         for steps in run.recipe.evaluate.latency_steps
     }
-    quality, picture = _quality(run, by_stage, models)
-    latency = _latency(run, {**models, **teachers})
+    quality, picture = _quality(run, by_stage, students)
+    latency = _latency(run, {**students, **teachers})
     rows = _rows(done, quality, latency)
-    history = (*by_stage["train"].manifest.measurements, *by_stage["distill"].manifest.measurements, *quality)
+    measurements = [m for each in done for m in each.artifact.manifest.measurements] + list(quality)
+    with _whole(path) as folder:
+        image.write(folder / "sheet.png", picture)
+        _write_json(folder / "latency.json", latency)
+        write_html(
+            folder / "report.html", f"flowpose {run.recipe.name}", rows, {" | ".join(COLUMNS): picture},
+            gates=[gate for each in done for gate in each.gates], measurements=measurements,
+            history=engine.manifest.history,
+            facts={"engine": str(engine.path), "choice": engine.manifest.card["choice"]},
+        )  # fmt: skip
+        summary = {
+            "recipe": run.recipe.name,
+            "engine": engine.manifest.key,
+            "rows": [asdict(row) for row in rows],
+            "measurements": [m.model_dump() for m in measurements],
+            "ratios": latency["ratios"],
+        }
+        _write_json(folder / "report.json", summary)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its place when the block ends well."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    image.write(partial / "sheet.png", picture)
-    (partial / "latency.json").write_text(json.dumps(latency, indent=1) + "\n")
-    write_html(
-        partial / "report.html", f"flowpose {run.recipe.name}", rows, {" | ".join(COLUMNS): picture},
-        gates=[gate for each in done for gate in each.gates], measurements=history,
-        history=engine.manifest.history, facts={"engine": str(engine.path), "choice": engine.manifest.card["choice"]},
-    )  # fmt: skip
-    summary = {
-        "recipe": run.recipe.name,
-        "engine": engine.manifest.key,
-        "rows": [asdict(row) for row in rows],
-        "measurements": [m.model_dump() for m in history],
-        "ratios": latency["ratios"],
-    }
-    (partial / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
+    yield partial
     shutil.rmtree(path, ignore_errors=True)
     partial.replace(path)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def _students(graph: Artifact, engine: Artifact) -> dict[str, Model]:
+    """The student in both precisions, in the engine's backend; the engine itself where it is that precision."""
+    made: dict[str, Model] = {}
+    for precision in ("int8", "fp32"):
+        if precision == engine.manifest.precision:
+            made[f"student {precision}"] = load(engine.path)
+        else:
+            backend, threads = engine.manifest.backend, _threads(engine)
+            made[f"student {precision}"] = load(
+                graph.path, precision=precision, backend=backend, threads=threads
+            )
+    return made
 
 
 def _threads(engine: Artifact) -> int:
@@ -119,17 +132,22 @@ def _pose(keypoints: NDArray[np.float32], model: Model) -> Pose:
 def _quality(
     run: Run, artifacts: Mapping[str, Artifact], models: Mapping[str, Model]
 ) -> tuple[tuple[Measurement, ...], Images]:
-    """Scores of the compiled students, and the contact sheet."""
-    from flowpose.evaluate import drawer, measure, validation
+    """Scores of everything on the same pairs, and the contact sheet."""
+    from flowpose.evaluate import baselines, drawer, measure, teacher_rows, validation
     from flowpose.job import Job
     from flowpose.model.weights import load_generator
 
     export = artifacts["export"]
     job = Job(recipe=run.recipe, stage="export", key=export.manifest.key, root=run.root, data=run.data)
-    quality = measure(job, [(label, _drawer(model)) for label, model in models.items()])
+    teacher, student = load_generator(artifacts["train"]), load_generator(artifacts["distill"])
+    compiled = [(label, _drawer(model)) for label, model in models.items()]
+    quality = (
+        *baselines(job),
+        *teacher_rows(job, teacher),
+        *measure(job, [("student", drawer(student)), *compiled]),
+    )
     pairs = validation(run.recipe, run.data)
-    teacher = drawer(load_generator(artifacts["train"]))
-    return quality, _sheet(run.recipe.evaluate.sheet, pairs, teacher, models)
+    return quality, _sheet(run.recipe.evaluate.sheet, pairs, drawer(teacher), models)
 
 
 def _sheet(
@@ -171,14 +189,13 @@ def _latency(run: Run, models: Mapping[str, Model]) -> dict[str, Any]:
 
 def _rows(done: Sequence[Done], quality: Sequence[Measurement], latency: Mapping[str, Any]) -> list[StageRow]:
     """One row a form of the model, baselines first."""
-    measurements = [m for each in done for m in each.artifact.manifest.measurements] + list(quality)
-    labels = dict.fromkeys(m.stage for m in measurements if m.metric == "own_lpips")
+    labels = dict.fromkeys(m.stage for m in quality)
     times = {s["label"]: s for s in latency["stages"] if s["stage"] == "frame"}
     sizes = {
         m.metric: m.value for each in done for m in each.artifact.manifest.measurements if m.unit == "MB"
     }
     labels.update(dict.fromkeys(times))
-    return [_row(label, measurements, times.get(label), sizes) for label in labels]
+    return [_row(label, quality, times.get(label), sizes) for label in labels]
 
 
 def _row(

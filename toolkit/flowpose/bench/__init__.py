@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowpose.bench.cold import ColdStart, cold_start
+from flowpose.bench.cold import ColdStart, cold_start, cold_table
 from flowpose.bench.measuring import OpenLoop, measure, open_loop
 from flowpose.bench.report import Report, StageTiming, ratios, table, to_json
 from flowpose.runtime.machine import Machine, machine
@@ -14,6 +14,7 @@ __all__ = [
     "Report",
     "StageTiming",
     "cold_start",
+    "cold_table",
     "machine",
     "measure",
     "open_loop",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import flowpose
-from flowpose.errors import BackendError
+from rich.table import Table
+
+from flowpose.runtime.fresh import run_fresh
 
 # Times are seconds since the interpreter began to run this; the memory is the process's peak.
 PROGRAM = """
@@ -20,8 +17,8 @@ import flowpose
 imported = time.perf_counter()
 import json, sys
 import numpy as np
-options = json.loads(sys.argv[2])
-model = flowpose.load(sys.argv[1], **options)
+name, options = json.loads(sys.argv[1])
+model = flowpose.load(name, **options)
 loaded = time.perf_counter()
 height, width = model.size
 rows = np.zeros((17, 3), np.float32)
@@ -59,11 +56,15 @@ def cold_start(
         BackendError: that process failed; holds the end of what it said.
     """
     options = {"backend": backend, "precision": precision, "threads": threads, "verify": verify}
-    where = [str(Path(flowpose.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in where if part)}
-    command = [sys.executable, "-c", PROGRAM, str(name_or_path), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise BackendError(name_or_path, "cold start failed", got=" ".join(last), expected="a picture")
-    return ColdStart(**json.loads(done.stdout.splitlines()[-1]))
+    return ColdStart(**run_fresh(name_or_path, PROGRAM, str(name_or_path), options))
+
+
+def cold_table(found: ColdStart, label: str) -> Table:
+    """Returns a cold start as a table for the terminal; `label` says of which model."""
+    made = Table(title="Cold start", caption="one fresh process; seconds")
+    made.add_column("model")
+    for name in ("import", "load", "first picture", "peak memory MB"):
+        made.add_column(name, justify="right")
+    times = (f"{seconds:.2f}" for seconds in (found.import_s, found.load_s, found.first_infer_s))
+    made.add_row(label, *times, f"{found.peak_memory_mb:.0f}")
+    return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowpose.compile.candidates import Candidate, Excluded
+from flowpose.compile.candidates import Candidate, Excluded, check_machine
 from flowpose.compile.engine import compile_graph, engine_config, engine_key
 
-__all__ = ["Candidate", "Excluded", "compile_graph", "engine_config", "engine_key"]
+__all__ = ["Candidate", "Excluded", "check_machine", "compile_graph", "engine_config", "engine_key"]

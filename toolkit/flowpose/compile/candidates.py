@@ -44,9 +44,7 @@ def check_target(graph: Artifact, target: Target, precision: str | None) -> str:
         TargetMismatch: another processor, or a precision that the target or the graph lacks.
     """
     where = f"target {target.name}"
-    if target.arch not in ("any", machine_arch()):
-        fix = "compile on the device itself, or take another target"
-        raise TargetMismatch(where, "is another processor", got=machine_arch(), expected=target.arch, fix=fix)
+    _check_arch(target)
     have = precisions(graph.manifest)
     both = [p for p in target.precisions if p in have]
     found = precision if precision is not None else "int8" if "int8" in both else "fp32"
@@ -58,6 +56,24 @@ def check_target(graph: Artifact, target: Target, precision: str | None) -> str:
         expected = " or ".join(have)
         raise TargetMismatch(graph.path, "lacks the precision", got=found, expected=expected, fix=fix)
     return found
+
+
+def _check_arch(target: Target) -> None:
+    if target.arch not in ("any", machine_arch()):
+        fix = "compile on the device itself, or take another target"
+        raise TargetMismatch(
+            f"target {target.name}", "is another processor", got=machine_arch(), expected=target.arch, fix=fix
+        )
+
+
+def check_machine(target: Target) -> None:
+    """Raises when nothing could be compiled for the target on this machine, whatever the graph.
+
+    Raises:
+        TargetMismatch: another processor, or no usable backend.
+    """
+    _check_arch(target)
+    usable_backends(target)
 
 
 def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]:

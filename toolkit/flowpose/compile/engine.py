@@ -9,13 +9,16 @@ from typing import Any
 
 from flowpose.artifact import Artifact, ancestors, creating, open_artifact, place, stage_key
 from flowpose.compile.candidates import Candidate, Excluded, check_target, compare, usable_backends
+from flowpose.compile.memory import memory_to_run
 from flowpose.errors import ArtifactError
 from flowpose.runtime.backend import available_threads
+from flowpose.runtime.loading import check_threads
 from flowpose.runtime.machine import cpu_model, versions
 from flowpose.spec.manifest import Ancestor, GateResult, Manifest, Measurement
 from flowpose.spec.target import Target
 
 STAGE = "compile"
+EXCLUDED = "excluded "  # begins the card's entry of a backend that was left out
 
 
 def compile_graph(
@@ -34,7 +37,7 @@ def compile_graph(
 
     Every backend of the target replays all golden inputs; those that give other outputs are left out, with
     the reason in the engine's card. The others take turns `rounds` times, and the one with the fastest median
-    frame is taken. A budget that is exceeded is recorded as a gate that failed.
+    frame is taken. A budget that is exceeded, of latency or of memory, is recorded as a gate that failed.
 
     Args:
         graph: a graph artifact, or an engine to be made anew (after an upgrade, say).
@@ -60,8 +63,8 @@ def compile_graph(
     )
     choice = _choice(candidates)
     say(choice)
-    fields = _fields(graph, target, config, candidates, excluded)
-    fields.update(key=key, card={**graph.manifest.card, **_exclusions(excluded), "choice": choice})
+    fields = _fields(graph, target, config, candidates)
+    fields.update(key=key, card={**_card(graph.manifest, excluded), "choice": choice})
     with creating(path, **fields) as draft:
         for name in graph.manifest.files:
             shutil.copyfile(graph.file(name), draft / name)
@@ -86,7 +89,7 @@ def engine_config(
     return {
         "target": target.model_dump(mode="json"),
         "precision": found,
-        "threads": threads or target.threads or available_threads(),
+        "threads": _threads(threads, target),
         "backends": {name: backend.version for name, backend in backends.items()},
         "cpu": cpu_model(),
     }
@@ -98,6 +101,12 @@ def engine_key(
     """Returns the key that `compile_graph` would give the engine, for finding out whether it is there."""
     config = engine_config(graph, target, threads=threads, precision=precision)
     return stage_key(_parent(graph.manifest), STAGE, config)
+
+
+def _threads(asked: int | None, target: Target) -> int:
+    if asked is not None:
+        return check_threads(asked)
+    return target.threads if target.threads is not None else available_threads()
 
 
 def _parent(manifest: Manifest) -> str | None:
@@ -114,7 +123,6 @@ def _fields(
     target: Target,
     config: dict[str, Any],
     candidates: Sequence[Candidate],
-    excluded: Sequence[Excluded],
 ) -> dict[str, Any]:
     manifest, best = graph.manifest, candidates[0]
     same = {name: getattr(manifest, name) for name in ("name", "image", "pose", "times", "graphs", "golden")}
@@ -129,7 +137,7 @@ def _fields(
         "target": config["target"],
         "built_with": versions(),
         "measurements": tuple(m for candidate in candidates for m in _measurements(candidate, device)),
-        "gates": _gates(best, target),
+        "gates": _gates(graph, best, target, config),
         "history": _history(graph),
     }
 
@@ -156,16 +164,27 @@ def _measurements(candidate: Candidate, device: str) -> list[Measurement]:
     return found
 
 
-def _gates(best: Candidate, target: Target) -> tuple[GateResult, ...]:
-    limit = target.budget.latency_ms_p95
-    if limit is None:
-        return ()
-    value = best.frame.percentile(95)
-    return (GateResult(stage=STAGE, metric="frame_ms_p95", limit=limit, value=value, passed=value <= limit),)
+def _gates(
+    graph: Artifact, best: Candidate, target: Target, config: dict[str, Any]
+) -> tuple[GateResult, ...]:
+    """The target's budget against what was measured; what has no limit is not measured."""
+    found = []
+    if target.budget.latency_ms_p95 is not None:
+        found.append(_gate("frame_ms_p95", target.budget.latency_ms_p95, best.frame.percentile(95)))
+    if target.budget.memory_mb is not None:
+        memory = memory_to_run(graph, best.backend, config["precision"], config["threads"])
+        found.append(_gate("peak_memory_mb", target.budget.memory_mb, memory))
+    return tuple(found)
 
 
-def _exclusions(excluded: Sequence[Excluded]) -> dict[str, str]:
-    return {f"excluded {out.backend}": out.reason for out in excluded}
+def _gate(metric: str, limit: float, value: float) -> GateResult:
+    return GateResult(stage=STAGE, metric=metric, limit=limit, value=value, passed=value <= limit)
+
+
+def _card(manifest: Manifest, excluded: Sequence[Excluded]) -> dict[str, str]:
+    """The graph's card, and what was left out this time instead of an earlier one."""
+    kept = {name: text for name, text in manifest.card.items() if not name.startswith(EXCLUDED)}
+    return {**kept, **{EXCLUDED + out.backend: out.reason for out in excluded}}
 
 
 def _choice(candidates: Sequence[Candidate]) -> str:

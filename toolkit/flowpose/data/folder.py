@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flowpose import image
 from flowpose.data.pictures import Pictures
-from flowpose.errors import DataError
+from flowpose.errors import DataError, PoseError
 from flowpose.pose import Pose
 
 ANNOTATIONS = "annotations.json"
@@ -50,7 +50,8 @@ def _opened(part: Path) -> Iterator[Reader]:
         with tarfile.open(part) as tar:
             yield lambda name: _member(tar, name)
     except tarfile.TarError as error:
-        raise DataError(part, f"not a readable tar ({error})", fix="copy the file again") from error
+        why = " ".join(str(error).split())
+        raise DataError(part, f"not a readable tar ({why})", fix="copy the file again") from error
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
@@ -69,7 +70,9 @@ def _parts(root: Path, split: str) -> list[Path]:
     return parts
 
 
-def _keypoints(annotation: dict[str, Any], size: tuple[int, int], frame: tuple[int, int]) -> NDArray[np.float32]:
+def _keypoints(
+    annotation: dict[str, Any], size: tuple[int, int], frame: tuple[int, int]
+) -> NDArray[np.float32]:
     """f32[133, 3] in pixels of the frame."""
     raw = np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3)
     seen = raw[:, 2] > 0
@@ -88,18 +91,33 @@ def _read_part(
             coco = json.loads(read(ANNOTATIONS))
             files = {entry["id"]: entry for entry in coco["images"]}
             annotations = coco["annotations"]
-        except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"{part}/{ANNOTATIONS}", f"not a COCO keypoint file ({error})") from error
-        for annotation in annotations:
-            entry = files[annotation["image_id"]]
-            where = f"{part}/{entry['file_name']}"
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            raise DataError(f"{part}/{ANNOTATIONS}", f"not a COCO keypoint file ({error!r})") from error
+        for number, annotation in enumerate(annotations):
+            place = f"{part}/{ANNOTATIONS} annotations[{number}]"
+            file, keypoints, identity = _person(annotation, files, frame, place)
             try:
-                data = read(entry["file_name"])
+                data = read(file)
             except (KeyError, OSError) as error:
-                raise DataError(where, "the picture is missing") from error
-            keypoints = _keypoints(annotation, (entry["height"], entry["width"]), frame)
-            picture = image.fit(image.decode(data, where), *frame)
-            yield picture, keypoints, str(annotation["identity"]), f"{part.stem}/{entry['file_name']}"
+                raise DataError(f"{part}/{file}", "the picture is missing") from error
+            picture = image.fit(image.decode(data, f"{part}/{file}"), *frame)
+            yield picture, keypoints, identity, f"{part.stem}/{file}"
+
+
+def _person(
+    annotation: dict[str, Any], files: Mapping[Any, dict[str, Any]], frame: tuple[int, int], where: str
+) -> tuple[str, NDArray[np.float32], str]:
+    """An annotation's picture, keypoints and identity."""
+    try:
+        entry = files[annotation["image_id"]]
+        keypoints = _keypoints(annotation, (entry["height"], entry["width"]), frame)
+        return entry["file_name"], keypoints, str(annotation["identity"])
+    except (KeyError, TypeError, ValueError) as error:
+        expected = "image_id of an image, identity, and keypoints x, y, v"
+        raise DataError(where, f"not a person in a picture ({error!r})", expected=expected) from error
+    except PoseError as error:
+        place = f"{where}: {error.where}"
+        raise PoseError(place, error.what, got=error.got, expected=error.expected, fix=error.fix) from error
 
 
 def read_folder(root: Path, split: str, height: int, width: int) -> Pictures:

@@ -30,7 +30,7 @@ from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
 from flowpose.optimize import Losses, Task, run, save
 from flowpose.progress import tracking
-from flowpose.spec.recipe import TrajectoryDistillation
+from flowpose.spec.recipe import TrainSpec, TrajectoryDistillation
 from flowpose.train.augment import hide_parts
 from flowpose.train.teacher import Latents, encode_all, write_samples
 
@@ -56,19 +56,19 @@ class EndPoints:
     ends: Tensor
 
 
-def draw_conditions(latents: Latents, spec: TrajectoryDistillation, hide: float) -> EndPoints:
+def draw_conditions(latents: Latents, spec: TrajectoryDistillation, train: TrainSpec) -> EndPoints:
     """`pairs` conditions, still without end points; the same for the same seed."""
     rng = np.random.default_rng((spec.optim.seed, 7))
     sources, targets = draw_sets(latents.pictures, rng, spec.pairs, 1)
-    mirrored = rng.random(spec.pairs) < 0.5
-    keypoints = hide_parts(latents.poses(targets[:, 0], mirrored), rng, hide)
+    mirrored = (rng.random(spec.pairs) < 0.5) & train.flip
+    keypoints = hide_parts(latents.poses(targets[:, 0], mirrored), rng, train.joint_dropout)
     return EndPoints(sources, targets[:, 0], mirrored, keypoints, torch.zeros(0))
 
 
 @torch.no_grad()
 def teacher_ends(job: Job, teacher: Generator, latents: Latents, spec: TrajectoryDistillation) -> EndPoints:
     """The teacher's end points; kept in the work folder chunk by chunk, so a killed run goes on."""
-    drawn = draw_conditions(latents, spec, job.recipe.train.joint_dropout)
+    drawn = draw_conditions(latents, spec, job.recipe.train)
     path = job.work / TRAJECTORIES
     done: list[Tensor] = list(torch.load(path, weights_only=True)["ends"]) if path.exists() else []
     solver = teacher.on_grid(end_dense(spec.intervals), "heun")
@@ -93,7 +93,7 @@ class _Student(nn.Module):
         self.generator = [generator]  # in a list, so that the encoder is not trained
 
     def forward(self, source: Tensor, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        generator = self.generator[0]
+        generator = self.generator[0].to(source.device)
         latents = generator.latents(generator.context(source), keypoints)
         return latents, generator.autoencoder.decode(latents)
 
@@ -116,8 +116,14 @@ class _Batch:
     def solved(self) -> int:
         return len(self.ends)
 
+    def on(self, device: torch.device) -> _Batch:
+        """The same on a device."""
+        return _Batch(*(part.to(device) for part in (self.source, self.keypoints, self.truth, self.ends)))
 
-def _draw(latents: Latents, points: EndPoints, hide: float, size: int, rng: np.random.Generator) -> _Batch:
+
+def _draw(
+    latents: Latents, points: EndPoints, spec: TrainSpec, size: int, rng: np.random.Generator
+) -> _Batch:
     """Half solved conditions, half fresh ones: the few solved ones alone would be learnt by heart."""
     chosen = rng.integers(len(points.ends), size=(size + 1) // 2)
     fresh, aims = draw_sets(latents.pictures, rng, size // 2, 1)
@@ -125,8 +131,8 @@ def _draw(latents: Latents, points: EndPoints, hide: float, size: int, rng: np.r
         np.concatenate([points.sources[chosen], fresh]),
         np.concatenate([points.targets[chosen], aims[:, 0]]),
     )
-    mirrored = np.concatenate([points.mirrored[chosen], rng.random(len(fresh)) < 0.5])
-    shown = hide_parts(latents.poses(aims[:, 0], mirrored[len(chosen) :]), rng, hide)
+    mirrored = np.concatenate([points.mirrored[chosen], (rng.random(len(fresh)) < 0.5) & spec.flip])
+    shown = hide_parts(latents.poses(aims[:, 0], mirrored[len(chosen) :]), rng, spec.joint_dropout)
     return _Batch(
         source=latents.pick(sources, mirrored),
         keypoints=torch.from_numpy(np.concatenate([points.keypoints[chosen], shown])),
@@ -139,9 +145,10 @@ def student_losses(
     module: nn.Module, reference: Autoencoder, batch: _Batch, spec: TrajectoryDistillation
 ) -> Losses:
     """Pixel, edge, feature and latent losses to the teacher's end points and to the truth, of one batch."""
+    batch = batch.on(next(module.parameters()).device)
     found, y = module(batch.source, batch.keypoints)
     with torch.no_grad():
-        aim = reference.decode(batch.ends)
+        aim = reference.to(batch.ends.device).decode(batch.ends)
     made = y[: batch.solved]
     latent = charbonnier(found[: batch.solved], batch.ends)
     teacher = charbonnier(made, aim) + gradient(made, aim)
@@ -160,7 +167,7 @@ def distill_trajectory(job: Job) -> Artifact:
     """
     if job.parent is None:
         raise ArtifactError(job.path, "the student needs a teacher", fix="flowpose train")
-    spec, hide = job.recipe.distill, job.recipe.train.joint_dropout
+    spec = job.recipe.distill
     teacher = load_generator(job.parent)
     latents = encode_all(
         job, teacher.autoencoder, data.read(job.recipe.data, job.recipe.image, "train", job.data)
@@ -171,7 +178,7 @@ def distill_trajectory(job: Job) -> Artifact:
     task = Task(
         title="student", module=_Student(student), directory=job.work, key=job.key,
         losses=lambda module, draw: student_losses(
-            module, reference, _draw(latents, points, hide, spec.optim.batch, draw.rng), spec
+            module, reference, _draw(latents, points, job.recipe.train, spec.optim.batch, draw.rng), spec
         ),
         sample=lambda _, iteration: write_samples(job, student, iteration),
     )  # fmt: skip

@@ -86,13 +86,18 @@ def export_generator(job: Job, fp32: Generator, int8: Generator | None = None, *
     return open_artifact(job.path, verify=False)
 
 
+def origin(job: Job) -> str:
+    """The key that graphs carry: of the artifact whose weights they hold, so one source graph serves all grids."""
+    return job.parent.manifest.key if job.parent else job.key
+
+
 def _write_source(
     job: Job, draft: Draft, generator: Generator, samples: Samples, contexts: NDArray[np.float32]
 ) -> float:
     """Writes the source graph; its difference to torch, relative."""
     example = {"source": torch.from_numpy(samples.sources[0])}
     model = halved(slimmed(traced(Source(generator), example, ["context"], job.recipe.export.opset)))
-    save(model, draft / SOURCE, job.key)
+    save(model, draft / SOURCE, origin(job))
     return goldens.check_contexts(draft / SOURCE, goldens.graph_contexts(draft / SOURCE, samples), contexts)
 
 
@@ -111,7 +116,7 @@ def _write_frame(
     """
     example = {"context": torch.from_numpy(contexts[0]), "keypoints": torch.from_numpy(samples.keypoints[0])}
     path = draft / FRAME.format(precision)
-    save(frame_model(generator, example, job.recipe.export.opset, precision), path, job.key)
+    save(frame_model(generator, example, job.recipe.export.opset, precision), path, origin(job))
     expected = goldens.torch_frames(generator, contexts, samples)
     found = goldens.graph_frames(path, contexts, samples)
     parity = goldens.frame_parity(found, expected)
@@ -136,7 +141,8 @@ def _write_goldens(
     draft: Draft, samples: Samples, contexts: NDArray[np.float32], frames: Mapping[str, NDArray[np.uint8]]
 ) -> None:
     np.savez_compressed(draft / GOLDEN["inputs"], source=samples.sources, keypoints=samples.keypoints)
-    outputs: dict[str, Any] = {"context": contexts, **frames}
+    # fp16: four digits are enough for a tolerance of 1 %, and contexts are most of an artifact's goldens.
+    outputs: dict[str, Any] = {"context": contexts.astype(np.float16), **frames}
     np.savez_compressed(draft / GOLDEN["outputs"], **outputs)
 
 

@@ -21,7 +21,7 @@ from flowpose.quantize.samples import Samples, pick
 from flowpose.runtime.backend import open_backend
 from flowpose.runtime.goldens import TOLERANCES
 
-COUNT = 4
+COUNT = 2  # two, so that a backend that keeps returning its first result is found out
 REFERENCE = "onnxruntime"
 CONTEXT = 1e-3  # largest relative difference of the context
 Arrays = NDArray[Any]

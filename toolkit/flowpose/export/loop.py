@@ -28,10 +28,10 @@ def many_steps(generator: Generator, example: Mapping[str, Tensor], opset: int) 
     context, keypoints = example["context"], example["keypoints"]
     tables, dt = loop_tables(generator)
     pose = Pose(generator)
-    tokens, noise = pose(keypoints).detach(), generator.noise
+    tokens, noise = pose(context, keypoints).detach(), generator.noise
     step = {"x": noise, "tables": tables[0], "dt": dt[0], "context": context, "pose": tokens}
     last = {"x_last": noise, "context": context, "pose": tokens}
-    before = _part(traced(pose, {"keypoints": keypoints}, ["pose"], opset), "pose/")
+    before = _part(traced(pose, {"context": context, "keypoints": keypoints}, ["pose"], opset), "pose/")
     body = _part(traced(Step(generator), step, ["x_next"], opset), "step/")
     after = _part(traced(Last(generator), last, ["frame"], opset), "last/")
     constants = {
@@ -41,7 +41,7 @@ def many_steps(generator: Generator, example: Mapping[str, Tensor], opset: int) 
     loop = helper.make_node(
         "Loop", ["steps", "going", "noise"], ["x_last"], name="steps", body=_body(body, noise.shape)
     )
-    inputs = [value for value in after.input if value.name == "context"] + list(before.input)
+    inputs = list(before.input)  # context and keypoints; the other parts read the context from the graph
     graph = helper.make_graph(
         [*before.node, loop, *after.node], "frame", inputs, list(after.output),
         [*_tensors(constants), *before.initializer, *body.initializer, *after.initializer],

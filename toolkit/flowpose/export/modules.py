@@ -20,7 +20,7 @@ from flowpose.model.transformer import RPFMTransformer
 
 
 class Source(nn.Module):
-    """source u8[H, W, 3] -> context f32[L, 2, Ns, C]."""
+    """source u8[H, W, 3] -> context f32[1 + L, 2, Ns, C]."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ def modulations(generator: Generator, t: float, s: float) -> Tensor:
 
 
 class Pose(nn.Module):
-    """keypoints f32[133, 3] -> pose tokens f32[1, N, C]."""
+    """(context f32[1 + L, 2, Ns, C], keypoints f32[133, 3]) -> tokens before any noise f32[1, N, C]."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.flow = generator.flow
 
-    def forward(self, keypoints: Tensor) -> Tensor:
-        return self.flow.pose_tokens(keypoints[None])
+    def forward(self, context: Tensor, keypoints: Tensor) -> Tensor:
+        return self.flow.pose_tokens(keypoints[None], context[None])
 
 
 class Step(nn.Module):
@@ -111,7 +111,7 @@ class Last(nn.Module):
 
 
 class OneStep(nn.Module):
-    """The frame graph of a student: (context f32[L, 2, Ns, C], keypoints f32[133, 3]) -> frame u8[H, W, 3].
+    """The frame graph of a student: (context f32[1 + L, 2, Ns, C], keypoints f32[133, 3]) -> frame u8[H, W, 3].
 
     The embedding of z* is a constant, so the first convolution is not in the graph.
     """
@@ -126,7 +126,7 @@ class OneStep(nn.Module):
         self.pose, self.last = Pose(generator), last
 
     def forward(self, context: Tensor, keypoints: Tensor) -> Tensor:
-        return self.last(self.noise, context, self.pose(keypoints))  # type: ignore[no-any-return]
+        return self.last(self.noise, context, self.pose(context, keypoints))  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 The judge is trained on its own (see flowpose/judge.py), on the people set's train split (CC0) and procedural
 figures, and used in no loss of a generator. It errs: of true joints it finds (within 0.1 of the box diagonal)
-91 % of people val (128x88), 88 % of people test, 93 % of figures at 64x48. So the pose
-accuracy of the truth is the ceiling: show it beside a model's.
+91 % of people val and of unseen figures (benchmarks/results/judge.json). So the pose accuracy of the truth is
+the ceiling: show it beside a model's.
 """
 
 from __future__ import annotations

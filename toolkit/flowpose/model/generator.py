@@ -12,16 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from flowpose.flow import solve
-from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder
+from flowpose.model.pretrained import build_pretrained
 from flowpose.model.transformer import SIZES, RPFMTransformer
-from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, TransformerSpec
+from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, PretrainedAutoencoderSpec, TransformerSpec
 
 NOISE_SEED = 20250503
 
 
-def build_autoencoder(spec: AutoencoderSpec) -> Autoencoder:
-    """A new autoencoder with the spec's widths."""
-    return Autoencoder(spec.latents, spec.widths, spec.blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def build_autoencoder(spec: AutoencoderSpec | PretrainedAutoencoderSpec) -> Autoencoder:
+    """A new autoencoder of the spec; its weights are loaded or trained afterwards."""
+    if isinstance(spec, PretrainedAutoencoderSpec):
+        return build_pretrained(spec)
+    encoder, decoder = Encoder(spec.widths, spec.latents), Decoder(spec.widths, spec.latents, spec.blocks)
+    return Autoencoder(encoder, decoder, spec.latents).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def build_flow(spec: TransformerSpec, image: ImageSpec, latents: int) -> RPFMTransformer:
@@ -68,13 +72,13 @@ class Generator(nn.Module):
         return other.train(self.training)
 
     def context(self, latents: Tensor) -> Tensor:
-        """Keys and values f32[B, L, 2, Ns, C] of source latents f32[B, c, h, w]."""
+        """Keys and values f32[B, 1 + L, 2, Ns, C] of source latents f32[B, c, h, w]."""
         context, _ = self.flow.source(latents)
         return context  # type: ignore[no-any-return]
 
     def latents(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0."""
-        pose = self.flow.pose_tokens(keypoints)
+        pose = self.flow.pose_tokens(keypoints, context)
 
         def velocity(x: Tensor, t: float) -> Tensor:
             modulation = self.flow.time(torch.full((1,), t, device=x.device))

@@ -146,11 +146,31 @@ class TimeEmbedding(nn.Module):
         return self.project(embedding).unflatten(-1, (self.rows, -1))  # type: ignore[no-any-return]
 
 
-class SourceBranch(nn.Module):
-    """Source latents f32[B, c, h, w] -> (context f32[B, depth, 2, Ns, C], limb field f32[B, Ns, WIDTH]).
+class Match(nn.Module):
+    """Limb field f32[B, N, WIDTH] -> f32[B, N, C] of unit size: what a token is, by limb, and faintly by place.
 
-    The field is the auxiliary task of training: a branch that knows where the source's limbs are gives keys
-    that a pose can find. It is not part of the exported graph.
+    Source and target tokens go through the same weights, so a token beside the left forearm finds those beside
+    the left forearm of the source from the first iteration on; learning that from dot products alone takes tens
+    of thousands of pictures. Away from all limbs only the place is left, which suits a backdrop.
+    """
+
+    table: Tensor
+
+    def __init__(self, grid: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(limb_field.WIDTH, width, bias=False)
+        nn.init.normal_(self.project.weight, std=0.35)
+        self.register_buffer("table", 0.1 * positions(*grid, width), persistent=False)
+
+    def forward(self, field: Tensor) -> Tensor:
+        return _unit(self.project(field) + self.table)
+
+
+class SourceBranch(nn.Module):
+    """Source latents f32[B, c, h, w] -> (context f32[B, 1 + depth, 2, Ns, C], limb field f32[B, Ns, WIDTH]).
+
+    The field is where the branch thinks the source's limbs are: trained as an auxiliary task, used to match the
+    target's tokens with the source's (`context[:, 0]`, see `Match`).
     """
 
     table: Tensor
@@ -166,6 +186,7 @@ class SourceBranch(nn.Module):
         self.norm = nn.LayerNorm(size.width)
         self.project = nn.Linear(size.width, size.depth * 2 * size.width)
         self.field = nn.Linear(size.width, limb_field.WIDTH)
+        self.match, self.carry = Match(grid, size.width), nn.Linear(size.width, size.width)
 
     def forward(self, latents: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`keep` bool[B]: False replaces a source by the null token (classifier-free dropout)."""
@@ -177,8 +198,9 @@ class SourceBranch(nn.Module):
         if keep is not None:
             x = torch.where(keep[:, None, None], x, self.null)
         k, v = self.project(x).unflatten(-1, (self.depth, 2, self.heads, -1)).unbind(3)
-        context = torch.stack([_unit(k).flatten(3), v.flatten(3)], dim=3)
-        return context.permute(0, 2, 3, 1, 4), field
+        context = torch.stack([_unit(k).flatten(3), v.flatten(3)], dim=3).permute(0, 2, 3, 1, 4)
+        matched = torch.stack([self.match(field), self.carry(x)], dim=1)
+        return torch.cat([matched[:, None], context], dim=1), field
 
 
 class RPFMTransformer(nn.Module):
@@ -198,21 +220,29 @@ class RPFMTransformer(nn.Module):
         )
         self.register_buffer("table", positions(*self.grid, size.width), persistent=False)
         self.embed = nn.Conv2d(latents, size.width, patch, stride=patch)
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
         self.time = TimeEmbedding(size.width, size.depth)
         self.blocks = nn.ModuleList(Block(size.width, size.heads) for _ in range(size.depth))
         self.head = nn.Linear(size.width, latents * patch * patch)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def pose_tokens(self, keypoints: Tensor) -> Tensor:
-        """The pose's part of the tokens, f32[B, N, C]; made once a frame, whatever the number of steps."""
-        return self.pose(self.pose_field(keypoints)) + self.table  # type: ignore[no-any-return]
+    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> Tensor:
+        """What the tokens are before any noise, f32[B, N, C]; made once a frame, whatever the number of steps.
+
+        The pose, the place, and what the source shows at the matching places of its own limbs.
+        """
+        field = self.pose_field(keypoints)
+        query = self.source.match(field) * (self.log_sharpness.exp() / self.table.shape[-1])
+        keys, values = context[:, 0].unbind(1)
+        carried = torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values
+        return self.pose(field) + self.table + carried  # type: ignore[no-any-return]
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
-        """v f32[B, c, h, w] at x_t, from modulation [B or 1, rows, C], context [B, L, 2, Ns, C], pose [B, N, C]."""
+        """v f32[B, c, h, w] at x_t, from modulation [B or 1, rows, C], context [B, 1 + L, 2, Ns, C], pose [B, N, C]."""
         x = self.embed(x_t).flatten(2).transpose(1, 2) + pose
         for index, block in enumerate(self.blocks):
-            x = block(x, context[:, index], modulation[:, 6 * index : 6 * index + 6])
+            x = block(x, context[:, index + 1], modulation[:, 6 * index : 6 * index + 6])
         shift, scale = modulation[:, -2:].unsqueeze(2).unbind(1)
         return self.unpatch(self.head(modulate(x, shift, scale)))
 
@@ -235,4 +265,4 @@ class RPFMTransformer(nn.Module):
             shown = keypoints[..., 2:] * keep.repeat_interleave(repeat)[:, None, None].to(keypoints.dtype)
             keypoints = torch.cat([keypoints[..., :2], shown], dim=-1)
         context = context.repeat_interleave(repeat, dim=0)
-        return self.velocity(x_t, self.time(t), context, self.pose_tokens(keypoints)), field
+        return self.velocity(x_t, self.time(t), context, self.pose_tokens(keypoints, context)), field

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from flowpose.artifact import Artifact
+from flowpose.errors import ArtifactError
 from flowpose.flow import end_dense
 from flowpose.model.generator import Generator, build_autoencoder, build_flow
-from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, TransformerSpec
+from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, PretrainedAutoencoderSpec, TransformerSpec
 
 GENERATOR = "generator.safetensors"
 TEACHER_GRID, TEACHER_SOLVER = end_dense(8), "heun"
@@ -23,20 +25,41 @@ def save_weights(module: nn.Module, path: Path) -> None:
     save_file({name: value.detach().contiguous() for name, value in module.state_dict().items()}, path)
 
 
+def read_weights(module: nn.Module, artifact: Artifact, file: str) -> None:
+    """Loads a module's weights from an artifact.
+
+    Raises:
+        ArtifactError: the file is no safetensors, or holds the weights of another network (an older flowpose).
+    """
+    path = artifact.file(file)
+    try:
+        module.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        what = f"does not fit this version's network ({str(error).splitlines()[0]})"
+        raise ArtifactError(path, what, fix=f"rm -r {artifact.path} and run the recipe again") from error
+
+
 def part_of(artifact: Artifact, name: str) -> dict[str, Any]:
     """A part of the recipe from an artifact's own configuration or its nearest ancestor's."""
     stages = [artifact.manifest.stage, *(ancestor.stage for ancestor in reversed(artifact.manifest.history))]
     return next(stage[name] for stage in stages if name in stage)
 
 
+def autoencoder_spec(artifact: Artifact) -> AutoencoderSpec | PretrainedAutoencoderSpec:
+    """What an artifact's autoencoder is."""
+    part = part_of(artifact, "autoencoder")
+    kind = PretrainedAutoencoderSpec if "pretrained" in part else AutoencoderSpec
+    return kind.parse(part, str(artifact.path))
+
+
 def load_generator(artifact: Artifact) -> Generator:
     """The generator of a model, student or quantized artifact, in eval mode, on its own grid."""
     where = str(artifact.path)
-    autoencoder = build_autoencoder(AutoencoderSpec.parse(part_of(artifact, "autoencoder"), where))
+    autoencoder = build_autoencoder(autoencoder_spec(artifact))
     image = ImageSpec.parse(part_of(artifact, "image"), where)
     flow = build_flow(TransformerSpec.parse(part_of(artifact, "model"), where), image, autoencoder.latents)
     student = artifact.manifest.kind != "model"
     grid, solver = (STUDENT_GRID, STUDENT_SOLVER) if student else (TEACHER_GRID, TEACHER_SOLVER)
     generator = Generator(autoencoder, flow, grid, solver)
-    generator.load_state_dict(load_file(artifact.file(GENERATOR)))
+    read_weights(generator, artifact, GENERATOR)
     return generator.eval()

@@ -29,7 +29,7 @@ MEASURED = 16  # val pairs
 def quantize(job: Job, calibration: Calibration) -> Artifact:
     """Makes the quantized artifact: the student's fp32 weights, INT8 ranges, and the names of what they were fixed on.
 
-    Measures PSNR to the student on val pairs of the calibration data, and INT8's share of a frame's
+    Measures PSNR to the student on val pairs of the recipe's data, and INT8's share of a frame's
     multiply-accumulates.
 
     Args:
@@ -78,18 +78,18 @@ def _measure(
     job: Job, calibration: Calibration, student: Generator, quantized: Generator, names: tuple[str, ...]
 ) -> list[Measurement]:
     """PSNR of INT8 (fake quantization) to fp32 and of both to the truth, and the share of INT8."""
-    val = pick(data.read(calibration.data, job.recipe.image, "val", job.data), MEASURED, calibration.seed)
+    val = pick(data.read(job.recipe.data, job.recipe.image, "val", job.data), MEASURED, calibration.seed)
     made = {
         name: np.concatenate([to_pictures(module(*batch)) for batch in val.batches()])
         for name, module in (("fp32", student), ("int8", quantized))
     }
-    compared = ((made["int8"], made["fp32"], "student"), (made["int8"], val.targets, "truth"))
+    compared = (("psnr_to_student", made["int8"], made["fp32"]), ("psnr", made["int8"], val.targets))
     found = [
         job.measured(
-            "psnr", float(np.mean([psnr(x, y) for x, y in zip(a, b, strict=True)])), n=len(val), split="val",
-            unit="dB", against=against,
+            metric, float(np.mean([psnr(x, y) for x, y in zip(a, b, strict=True)])), n=len(val), split="val",
+            unit="dB", against="truth" if metric == "psnr" else "student",
         )
-        for a, b, against in compared
+        for metric, a, b in compared
     ]  # fmt: skip
     sources, keypoints = next(val.batches())
     context = student.context(student.autoencoder.encode(sources))

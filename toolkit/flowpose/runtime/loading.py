@@ -8,8 +8,8 @@ from typing import Any
 
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.errors import ArtifactError, TargetMismatch
-from flowpose.runtime.backend import Backend, available_threads, default_backend, open_backend
-from flowpose.runtime.machine import machine_arch
+from flowpose.runtime.backend import BACKENDS, Backend, available_threads, default_backend, open_backend
+from flowpose.runtime.machine import machine_arch, machine_target
 from flowpose.runtime.model import Model, Picture
 from flowpose.spec.find import find
 from flowpose.spec.manifest import GraphSpec, Manifest
@@ -70,8 +70,7 @@ def _loaded(name_or_path: str) -> Model:
 
 def assemble(artifact: Artifact, backend: Backend, name: str, precision: str, threads: int) -> Model:
     """Returns the model of an artifact with its graphs opened by a backend; nothing is replayed."""
-    if threads < 1:
-        raise TargetMismatch("threads", "not a number of threads", got=threads, expected="at least 1")
+    check_threads(threads)
     source = _graph(artifact, "source", precision)
     frame = _graph(artifact, "frame", precision)
     return Model(
@@ -82,6 +81,13 @@ def assemble(artifact: Artifact, backend: Backend, name: str, precision: str, th
         source=backend.open(artifact.file(source.file), threads),
         frame=backend.open(artifact.file(frame.file), threads),
     )
+
+
+def check_threads(threads: int) -> int:
+    """Returns a number of CPU threads as it is; TargetMismatch when it is less than 1."""
+    if threads < 1:
+        raise TargetMismatch("threads", "not a number of threads", got=threads, expected="at least 1")
+    return threads
 
 
 def precisions(manifest: Manifest) -> tuple[str, ...]:
@@ -116,19 +122,39 @@ def choose(artifact: Artifact, backend: str | None, precision: str | None) -> tu
 
 
 def _check_engine(artifact: Artifact, backend: str | None, precision: str | None) -> None:
-    manifest, fix = artifact.manifest, f"compile it again: flowpose compile {artifact.path}"
+    manifest = artifact.manifest
     arch = (manifest.target or {}).get("arch", "any")
     if arch not in ("any", machine_arch()):
-        what = "the engine is for another processor"
+        what, fix = "the engine is for another processor", f"{_compile(artifact)} --target {machine_target()}"
         raise TargetMismatch(artifact.path, what, got=machine_arch(), expected=arch, fix=fix)
-    for what, asked, own in (
-        ("backend", backend, manifest.backend),
-        ("precision", precision, manifest.precision),
+    for what, asked, own, mend in (
+        ("backend", backend, manifest.backend, _other_backend),
+        ("precision", precision, manifest.precision, _other_precision),
     ):
         if asked is not None and asked != own:
             raise TargetMismatch(
-                artifact.path, f"the engine has another {what}", got=asked, expected=own, fix=fix
+                artifact.path,
+                f"the engine has another {what}",
+                got=asked,
+                expected=own,
+                fix=mend(artifact, asked),
             )
+
+
+def _compile(artifact: Artifact) -> str:
+    return f"flowpose compile {artifact.path}"
+
+
+def _other_backend(artifact: Artifact, asked: str) -> str:
+    if asked not in BACKENDS:
+        return f"backend='{artifact.manifest.backend}'"
+    return f"{_compile(artifact)} --target FILE.yaml (a target file with backends: [{asked}])"
+
+
+def _other_precision(artifact: Artifact, asked: str) -> str:
+    if asked not in precisions(artifact.manifest):
+        return f"precision='{artifact.manifest.precision}'"
+    return f"{_compile(artifact)} --target {machine_target()} --precision {asked}"
 
 
 def _graph(artifact: Artifact, name: str, precision: str) -> GraphSpec:

@@ -14,7 +14,10 @@ from flowpose.runtime.backend import ARCHITECTURES, available_threads
 
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
 BOARD = Path("/sys/firmware/devicetree/base/model")
+TARGETS = {"x86_64": "cpu", "aarch64": "cpu-arm64"}  # the shipped target of each processor
+OTHER_TARGET = "FILE.yaml (a target file with arch: any)"
 TOOLS = ("numpy", "onnxruntime", "openvino", "opencv-python-headless")
 
 
@@ -50,6 +53,13 @@ def machine_arch() -> str:
     return ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
+def machine_target() -> str:
+    """Returns what `--target` takes on this machine: the shipped target of its processor, else what file to
+    write.
+    """
+    return TARGETS.get(machine_arch(), OTHER_TARGET)
+
+
 def cpu_model() -> str:
     """Returns the processor's name, from /proc/cpuinfo, or the board's where that has none (ARM)."""
     for line in CPUINFO.read_text().splitlines() if CPUINFO.exists() else ():
@@ -69,7 +79,13 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Returns the most memory that this process has had resident so far, MB."""
+    """Returns the most memory that this process has had resident so far, MB.
+
+    Linux gives a child the getrusage peak of the process that started it, so /proc is asked there.
+    """
+    for line in STATUS.read_text().splitlines() if STATUS.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024) if sys.platform == "darwin" else peak / 1024
 

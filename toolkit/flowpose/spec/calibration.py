@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from .base import Spec
 from .manifest import Digest
@@ -29,5 +29,5 @@ class Calibration(Spec):
     data: DataSpec
     split: Literal["train", "val"]
     count: PositiveInt
-    seed: int
+    seed: NonNegativeInt
     digest: Digest | None = None

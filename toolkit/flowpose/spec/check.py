@@ -18,10 +18,24 @@ def check(recipe: Recipe, target: Target) -> None:
     Raises:
         SpecError: with every problem found.
     """
-    problems = [*_image(recipe), *_runs(recipe), *_calibration(recipe), *_gates(recipe)]
-    problems += _compile(recipe, target)
+    problems = [*_recipe(recipe), *_compile(recipe, target)]
     if problems:
         raise SpecError(f"recipe {recipe.name} on target {target.name}", problems)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises when a recipe cannot be carried out on any target.
+
+    Raises:
+        SpecError: with every problem found.
+    """
+    problems = _recipe(recipe)
+    if problems:
+        raise SpecError(f"recipe {recipe.name}", problems)
+
+
+def _recipe(recipe: Recipe) -> list[str]:
+    return [*_image(recipe), *_runs(recipe), *_calibration(recipe), *_gates(recipe)]
 
 
 def _image(recipe: Recipe) -> Iterator[str]:
@@ -51,6 +65,11 @@ def _runs(recipe: Recipe) -> Iterator[str]:
                 f"recipe.{name}.optim.warmup: as long as the run, got {optim.warmup}, "
                 f"expected less than {optim.iterations} iterations"
             )
+    if recipe.train.optim.batch % recipe.train.targets:
+        yield (
+            f"recipe.train.optim.batch: not a multiple of train.targets, got {recipe.train.optim.batch}, "
+            f"expected a multiple of {recipe.train.targets}"
+        )
     if recipe.evaluate.sheet > recipe.evaluate.pairs:
         got, limit = recipe.evaluate.sheet, recipe.evaluate.pairs
         yield f"recipe.evaluate.sheet: more than evaluate.pairs, got {got}, expected at most {limit}"

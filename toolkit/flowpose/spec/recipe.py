@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -27,7 +27,7 @@ class FiguresData(Spec):
     source: Literal["figures"] = "figures"
     identities: PositiveInt = 64
     pictures: Annotated[int, Field(ge=2)] = 8
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 DataSpec = Annotated[FolderData | FiguresData, Field(discriminator="source")]
@@ -51,7 +51,7 @@ class OptimSpec(Spec):
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     accumulate: PositiveInt = 1
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     checkpoint_every: PositiveInt = 500
     sample_every: Annotated[int, Field(ge=0)] = 0
 
@@ -62,7 +62,7 @@ class AutoencoderSpec(Spec):
     `crop` trains on random crops of that size (0: whole pictures).
     """
 
-    latents: PositiveInt = 16
+    latents: Annotated[int, Field(ge=1, le=192)] = 16
     widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (24, 48, 96, 128)
     blocks: PositiveInt = 2
     gradient: Annotated[float, Field(ge=0)] = 1.0
@@ -71,10 +71,14 @@ class AutoencoderSpec(Spec):
 
 
 class PretrainedAutoencoderSpec(Spec):
-    """A diffusers autoencoder on disk (`AutoencoderTiny` or `AutoencoderKL`), never downloaded by itself."""
+    """A diffusers autoencoder on disk (`AutoencoderTiny` or `AutoencoderKL`), never downloaded by itself.
+
+    `config` is the network's own configuration; artifacts record it, recipes leave it out.
+    """
 
     pretrained: Literal["AutoencoderTiny", "AutoencoderKL"]
     path: str
+    config: dict[str, Any] | None = None
 
 
 class TransformerSpec(Spec):
@@ -157,7 +161,7 @@ class EvaluateSpec(Spec):
     split: Literal["train", "val", "test"] = "val"
     pairs: PositiveInt = 64
     sheet: PositiveInt = 8
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     teacher_steps: tuple[PositiveInt, ...] = (1, 2, 16)
     latency_steps: tuple[PositiveInt, ...] = (16, 50)
     latency_runs: PositiveInt = 100

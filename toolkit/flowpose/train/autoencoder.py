@@ -5,22 +5,21 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flowpose import data
 from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.data import Pictures
-from flowpose.errors import SpecError
 from flowpose.job import Job
 from flowpose.metrics import psnr
-from flowpose.model.autoencoder import Autoencoder
+from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder, start_from
 from flowpose.model.generator import build_autoencoder
 from flowpose.model.losses import charbonnier, gradient
 from flowpose.model.pictures import to_pictures, to_tensor
-from flowpose.model.weights import save_weights
+from flowpose.model.pretrained import read_pretrained
+from flowpose.model.weights import autoencoder_spec, read_weights, save_weights
 from flowpose.optimize import Draw, Losses, Task, run
-from flowpose.spec.recipe import AutoencoderSpec
+from flowpose.spec.recipe import AutoencoderSpec, PretrainedAutoencoderSpec
 
 WEIGHTS = "autoencoder.safetensors"
 LATENT_NOISE = 0.05  # in latent deviations: the decoder must forgive what a one-step student gets wrong
@@ -31,9 +30,8 @@ NORMALIZED_ON = 1024  # train pictures
 
 def load_autoencoder(artifact: Artifact) -> Autoencoder:
     """The autoencoder of an artifact, in eval mode."""
-    spec = AutoencoderSpec.parse(artifact.manifest.stage["autoencoder"], str(artifact.path))
-    autoencoder = build_autoencoder(spec)
-    autoencoder.load_state_dict(load_file(artifact.file(WEIGHTS)))
+    autoencoder = build_autoencoder(autoencoder_spec(artifact))
+    read_weights(autoencoder, artifact, WEIGHTS)
     return autoencoder.eval()
 
 
@@ -62,35 +60,45 @@ class _Reconstruct(nn.Module):
 
 
 def train_autoencoder(job: Job) -> Artifact:
-    """Makes the autoencoder artifact: weights, and PSNR of its reconstructions on val.
+    """Makes the autoencoder artifact, trained or taken over: weights, and PSNR of its reconstructions on val.
 
     Raises:
-        SpecError: the recipe names a pretrained autoencoder, which is converted, not trained.
-        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+        DataError, TrainingError: see flowpose.data, flowpose.model.pretrained and flowpose.optimize.
     """
     spec = job.recipe.autoencoder
-    if not isinstance(spec, AutoencoderSpec):
-        raise SpecError("autoencoder", ["a pretrained autoencoder is not trained"])
     train = data.read(job.recipe.data, job.recipe.image, "train", job.data)
-    stride = 8
+    stage = job.fields("autoencoder")["stage"]
+    if isinstance(spec, PretrainedAutoencoderSpec):
+        autoencoder, config = read_pretrained(spec)
+        stage["autoencoder"]["config"] = config
+    else:
+        autoencoder = _trained(job, spec, train)
+    normalize(autoencoder, train.images)
+    with creating(job.path, **{**job.fields("autoencoder"), "stage": stage}) as draft:
+        save_weights(autoencoder, draft / WEIGHTS)
+        draft.add(measurements=_measure(job, autoencoder))
+    return open_artifact(job.path, verify=False)
+
+
+def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
+    """Our own autoencoder, trained to reproduce pictures from slightly noisy latents."""
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
-        x = to_tensor(crops(train, draw.rng, spec.optim.batch, spec.crop))
-        shape = (len(x), spec.latents, x.shape[2] // stride, x.shape[3] // stride)
+        pictures = crops(train, draw.rng, spec.optim.batch, spec.crop)
+        x = to_tensor(pictures, next(module.parameters()).device)
+        shape = (len(x), spec.latents, x.shape[2] // STRIDE, x.shape[3] // STRIDE)
         y, raw = module(x, torch.randn(shape, generator=draw.noise).to(x.device))
         error, edges, size = charbonnier(y, x), gradient(y, x), raw.square().mean()
         return {"loss": error + spec.gradient * edges + LATENT_SIZE * size, "error": error, "edges": edges}
 
     torch.manual_seed(spec.optim.seed)
-    module = _Reconstruct(build_autoencoder(spec))
-    module.autoencoder.start_from(to_tensor(_spread(train.images, NORMALIZED_ON)))
+    encoder, decoder = Encoder(spec.widths, spec.latents), Decoder(spec.widths, spec.latents, spec.blocks)
+    start_from(encoder, decoder, to_tensor(_spread(train.images, NORMALIZED_ON)))
+    autoencoder: Autoencoder = Autoencoder(encoder, decoder, spec.latents)
+    autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = _Reconstruct(autoencoder)
     run(Task(title="autoencoder", module=module, losses=losses, directory=job.work, key=job.key), spec.optim)
-    autoencoder = module.autoencoder
-    normalize(autoencoder, train.images)
-    with creating(job.path, **job.fields("autoencoder")) as draft:
-        save_weights(autoencoder, draft / WEIGHTS)
-        draft.add(measurements=_measure(job, autoencoder))
-    return open_artifact(job.path, verify=False)
+    return autoencoder
 
 
 def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

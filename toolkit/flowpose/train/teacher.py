@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowpose import data, image
 from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.data import Pictures, draw_pairs, draw_sets
-from flowpose.errors import ArtifactError
+from flowpose.errors import ArtifactError, DataError
 from flowpose.evaluate import baselines, teacher_rows
 from flowpose.flow import interpolate, velocity
 from flowpose.job import Job
@@ -67,6 +67,14 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
         save_file(halves, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
     stored = load_file(path)
+    if len(stored["plain"]) != len(pictures):
+        raise DataError(
+            path,
+            "latents of other pictures",
+            got=len(stored["plain"]),
+            expected=len(pictures),
+            fix=f"rm {path}",
+        )
     return Latents(pictures, stored["plain"], stored["mirrored"])
 
 
@@ -110,9 +118,13 @@ def draw_times(count: int, at_noise: float, noise: torch.Generator) -> Tensor:
 
 
 def flow_losses(
-    module: nn.Module, field: LimbField, batch: Batch, spec: TrainSpec, noise: torch.Generator
+    module: nn.Module, field: LimbField, weight: Tensor, batch: Batch, spec: TrainSpec, noise: torch.Generator
 ) -> Losses:
-    """The flow-matching loss, and the auxiliary one that teaches the source branch where the limbs are."""
+    """The flow-matching loss, and the auxiliary one that teaches the source branch where the limbs are.
+
+    `weight` f32[c, 1, 1] of the latent channels does not change what the loss is least for, only what is
+    learnt first.
+    """
     x_0 = torch.randn(batch.target.shape, generator=noise)
     t = draw_times(len(x_0), spec.at_noise, noise)
     keep = torch.rand(len(batch.source), generator=noise) >= spec.condition_dropout
@@ -122,9 +134,22 @@ def flow_losses(
         for each in (x_0, t, keep, batch.target, batch.source, batch.keypoints, batch.source_keypoints)
     )
     v, limbs = module(interpolate(x_0, x_1, t, spec.sigma_min), t, source, keypoints, keep)
-    flow = (v - velocity(x_0, x_1, spec.sigma_min)).square().mean()
+    flow = ((v - velocity(x_0, x_1, spec.sigma_min)).square() * weight.to(device)).mean()
     pose = (limbs - field(own)).square().mean()
     return {"loss": flow + spec.source_pose * pose, "flow": flow, "pose": pose}
+
+
+@torch.no_grad()
+def visibility(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
+    """f32[c, 1, 1], mean 1: how much a deviation of each latent channel changes the decoded picture (RMS)."""
+    plain = autoencoder.decode(latents)
+    sizes = []
+    for channel in range(latents.shape[1]):
+        moved = latents.clone()
+        moved[:, channel] += 1
+        sizes.append((autoencoder.decode(moved) - plain).square().mean().sqrt())
+    weight = torch.stack(sizes)
+    return (weight / weight.mean())[:, None, None]
 
 
 def train_teacher(job: Job) -> Artifact:
@@ -139,13 +164,14 @@ def train_teacher(job: Job) -> Artifact:
     recipe, spec = job.recipe, job.recipe.train
     autoencoder = load_autoencoder(job.parent)
     latents = encode_all(job, autoencoder, data.read(recipe.data, recipe.image, "train", job.data))
+    weight = visibility(autoencoder, latents.plain[:: max(1, len(latents.plain) // 16)].float())
     torch.manual_seed(spec.optim.seed)
     flow = build_flow(recipe.model, recipe.image, autoencoder.latents)
     generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER)
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
         batch = draw_batch(latents, spec, draw.rng, spec.optim.batch)
-        return flow_losses(module, flow.pose_field, batch, spec, draw.noise)
+        return flow_losses(module, flow.pose_field, weight, batch, spec, draw.noise)
 
     task = Task(
         title="teacher", module=flow, losses=losses, directory=job.work, key=job.key,
@@ -165,6 +191,7 @@ def write_samples(job: Job, generator: Generator, iteration: int, count: int = 6
     pairs = list(draw_pairs(val, count, job.recipe.evaluate.seed))
     sources, targets = (val.images[[pair[side] for pair in pairs]] for side in (0, 1))
     keypoints = torch.from_numpy(val.keypoints[[pair[1] for pair in pairs]])
-    made = to_pictures(generator(to_tensor(sources), keypoints))
+    device = next(generator.flow.parameters()).device
+    made = to_pictures(generator.to(device)(to_tensor(sources, device), keypoints.to(device)))
     rows = list(zip(sources, targets, made, strict=True))
     image.write(job.work / "samples" / f"{iteration:06d}.png", sheet(rows, ("source", "truth", "generated")))

@@ -1,0 +1,88 @@
+"""Pairs drawn from a data set, and the procedural figures' splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from flowpose.data import Pictures, draw_pairs, draw_sets
+from flowpose.data.figures_set import FIRST, figures
+from flowpose.errors import DataError
+from flowpose.spec.recipe import FiguresData
+
+
+def pictures(sizes: tuple[int, ...] = (3, 1, 4, 2)) -> Pictures:
+    """Blank pictures; person i has sizes[i] of them, shuffled."""
+    who = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    count = len(who)
+    blank, poses = np.zeros((count, 16, 16, 3), np.uint8), np.zeros((count, 133, 3), np.float32)
+    return Pictures("train", blank, poses, who, tuple(f"{i}" for i in range(count)))
+
+
+def test_groups_are_the_people_with_two_pictures() -> None:
+    made = pictures()
+    assert len(made) == 10
+    assert sorted(len(group) for group in made.groups) == [2, 3, 4]
+    assert all(len(set(made.identities[group])) == 1 for group in made.groups)
+
+
+def test_nobody_has_two_pictures() -> None:
+    with pytest.raises(DataError, match="no identity has two pictures"):
+        draw_sets(pictures((1, 1)), np.random.default_rng(0), 1, 1)
+
+
+def test_sets_are_of_one_person_and_never_the_source_itself() -> None:
+    made = pictures()
+    sources, targets = draw_sets(made, np.random.default_rng(1), 300, 2)
+    assert sources.shape == (300,) and targets.shape == (300, 2)
+    assert (made.identities[targets] == made.identities[sources][:, None]).all()
+    assert (targets != sources[:, None]).all()
+    for source, own in zip(sources, targets, strict=True):
+        few = (made.identities == made.identities[source]).sum() < 3
+        assert few or own[0] != own[1], "targets repeat only where there are too few"
+
+
+def test_pairs_are_drawn_both_ways() -> None:
+    made = pictures()
+    sources, targets = draw_sets(made, np.random.default_rng(2), 500, 1)
+    drawn = set(zip(sources.tolist(), targets[:, 0].tolist(), strict=True))
+    assert drawn == {(b, a) for a, b in drawn}
+    assert len(drawn) == 3 * 2 + 4 * 3 + 2 * 1, "every pair of every person"
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    made = pictures()
+    first, same, other = (
+        draw_sets(made, np.random.default_rng(seed), 20, 2)[0].tolist() for seed in (5, 5, 6)
+    )
+    assert first == same != other
+    assert list(draw_pairs(made, 9, 3)) == list(draw_pairs(made, 9, 3)) != list(draw_pairs(made, 9, 4))
+
+
+def test_validation_pairs_are_spread_over_the_people() -> None:
+    made = pictures()
+    found = list(draw_pairs(made, 12, 0))
+    assert all(a != b and made.identities[a] == made.identities[b] for a, b in found)
+    assert set(Counter(int(made.identities[a]) for a, _ in found).values()) == {4}
+    assert list(draw_pairs(made, 5, 0)) == found[:5], "a larger set begins with the smaller one"
+
+
+def test_splits_of_figures_share_nobody() -> None:
+    data = FiguresData(identities=8, pictures=2)
+    made = {split: figures(data, split, 48, 32) for split in FIRST}
+    assert [len(made[split]) for split in ("train", "val", "test")] == [16, 4, 4]
+    seen = [picture.tobytes() for split in made.values() for picture in split.images]
+    assert len(set(seen)) == len(seen)
+    assert all(abs(a - b) >= 1_000_000 for a in FIRST.values() for b in FIRST.values() if a != b)
+
+
+def test_figures_are_the_same_for_the_same_seed() -> None:
+    data = FiguresData(identities=2, pictures=2)
+    first, same = (figures(data, "train", 48, 32) for _ in range(2))
+    other = figures(FiguresData(identities=2, pictures=2, seed=1), "train", 48, 32)
+    assert (first.images == same.images).all() and (first.keypoints == same.keypoints).all()
+    assert (first.images != other.images).any(axis=(1, 2, 3)).all()
+    assert first.identities.tolist() == [0, 0, 1, 1]
+    assert len(set(first.names)) == 4

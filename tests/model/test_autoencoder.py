@@ -1,0 +1,93 @@
+"""The autoencoder: shapes, the start from principal components, normalized latents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flowpose.data.figures_set import figures
+from flowpose.model.autoencoder import BLOCK, STRIDE, Autoencoder, Decoder, Encoder, start_from
+from flowpose.model.generator import build_autoencoder
+from flowpose.model.pictures import to_bytes, to_pictures, to_tensor
+from flowpose.spec.reading import load_recipe
+from flowpose.spec.recipe import FiguresData
+
+WIDTHS, LATENTS = (8, 8, 8, 16), 6
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    return to_tensor(figures(FiguresData(identities=3, pictures=3), "train", 48, 32).images)
+
+
+@pytest.fixture
+def started(pictures: Tensor) -> Autoencoder:
+    torch.manual_seed(0)
+    encoder, decoder = Encoder(WIDTHS, LATENTS), Decoder(WIDTHS, LATENTS, 1)
+    start_from(encoder, decoder, pictures)
+    return Autoencoder(encoder, decoder, LATENTS).eval()
+
+
+def best_linear_error(pictures: Tensor, rank: int) -> float:
+    """The mean squared error of the best linear code of 8 x 8 blocks with `rank` numbers a block."""
+    blocks = F.pixel_unshuffle(pictures, STRIDE).permute(0, 2, 3, 1).reshape(-1, BLOCK).double()
+    values = torch.linalg.svdvals(blocks - blocks.mean(0))
+    return float(values[rank:].square().sum() / blocks.numel())
+
+
+@torch.no_grad()
+def test_training_starts_from_the_best_linear_code(started: Autoencoder, pictures: Tensor) -> None:
+    error = float((started.decode(started.encode(pictures)) - pictures).square().mean())
+    assert error <= 1.001 * best_linear_error(pictures, LATENTS) + 1e-6
+    assert error < 0.5 * best_linear_error(pictures, 1)
+
+
+@torch.no_grad()
+def test_the_first_latents_have_unit_size(started: Autoencoder, pictures: Tensor) -> None:
+    raw = started.encoder(pictures)
+    assert raw.shape == (9, LATENTS, 6, 4)
+    torch.testing.assert_close(raw.mean((0, 2, 3)), torch.zeros(LATENTS), atol=1e-3, rtol=0)
+    torch.testing.assert_close(raw.std((0, 2, 3)), torch.ones(LATENTS), atol=1e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_normalized_latents_have_mean_0_and_deviation_1(pictures: Tensor) -> None:
+    torch.manual_seed(1)
+    autoencoder = build_autoencoder(load_recipe("tiny").autoencoder)
+    autoencoder.encoder.layers[-1].bias.fill_(3.0)
+    before = autoencoder.decode(autoencoder.encode(pictures))
+    autoencoder.normalize_to(autoencoder.encoder(pictures))
+    z = autoencoder.encode(pictures)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(z.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(z.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(autoencoder.decode(z), before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_dead_channel_does_not_divide_by_zero(started: Autoencoder) -> None:
+    started.normalize_to(torch.zeros(2, LATENTS, 3, 3))
+    assert torch.isfinite(started.encode(torch.zeros(1, 3, 16, 16))).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 32), (128, 88)])
+def test_shapes_at_any_multiple_of_eight(started: Autoencoder, height: int, width: int) -> None:
+    z = started.encode(torch.zeros(2, 3, height, width))
+    assert z.shape == (2, LATENTS, height // 8, width // 8)
+    assert started.decode(z).shape == (2, 3, height, width)
+
+
+@torch.no_grad()
+def test_features_are_those_of_every_stride(started: Autoencoder) -> None:
+    found = started.features(torch.zeros(1, 3, 48, 32))
+    assert [tuple(f.shape) for f in found] == [(1, 8, 48, 32), (1, 8, 24, 16), (1, 8, 12, 8), (1, 16, 6, 4)]
+
+
+def test_pictures_survive_the_way_to_tensors_and_back() -> None:
+    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    x = to_tensor(every)
+    assert x.shape == (1, 3, 16, 16) and float(x.min()) == -1.0 and float(x.max()) == 1.0
+    assert (to_pictures(x) == every).all()
+    assert to_bytes(torch.tensor([-7.0, 7.0, 0.0]).reshape(1, 3, 1, 1)).flatten().tolist() == [0, 255, 128]

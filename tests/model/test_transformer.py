@@ -1,0 +1,163 @@
+"""The velocity network: shapes, the three rates, dropout of the condition, grouped targets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowpose.model.limb_field import JOINTS, WIDTH
+from flowpose.model.transformer import SIZES, RPFMTransformer, positions
+
+HEIGHT, WIDE, LATENTS = 32, 48, 4
+
+
+def network(size: str = "micro", patch: int = 1) -> RPFMTransformer:
+    """With weights in the layers that start at zero, so that every input has a say."""
+    torch.manual_seed(0)
+    made = RPFMTransformer(
+        SIZES[size], height=HEIGHT, width=WIDE, latents=LATENTS, stride=8, patch=patch
+    ).eval()
+    for layer in (made.head, made.time.project):
+        nn.init.normal_(layer.weight, std=0.05)
+    nn.init.normal_(made.source.null)
+    return made
+
+
+def latents(count: int, seed: int = 1) -> Tensor:
+    return torch.randn(count, LATENTS, HEIGHT // 8, WIDE // 8, generator=torch.Generator().manual_seed(seed))
+
+
+def poses(count: int, seed: int = 2) -> Tensor:
+    places = torch.rand(count, JOINTS, 2, generator=torch.Generator().manual_seed(seed)) * HEIGHT
+    return torch.cat([places, torch.ones(count, JOINTS, 1)], dim=-1)
+
+
+def times(count: int) -> Tensor:
+    return torch.linspace(0, 0.9, count)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("size", ["micro", "tiny", "mini", "small"])
+def test_shapes(size: str, patch: int) -> None:
+    net = network(size, patch)
+    tokens = (HEIGHT // 8 // patch) * (WIDE // 8 // patch)
+    context, field = net.source(latents(2))
+    assert context.shape == (2, 1 + SIZES[size].depth, 2, tokens, SIZES[size].width)
+    assert field.shape == (2, tokens, WIDTH)
+    v, field = net(latents(4), times(4), latents(2), poses(4))
+    assert v.shape == latents(4).shape
+    assert field.shape == (2, tokens, WIDTH)
+    assert torch.isfinite(v).all() and v.abs().max() > 0
+
+
+def test_every_size_divides_its_width() -> None:
+    for size in SIZES.values():
+        assert size.width % size.heads == 0 and size.width % 4 == 0
+        assert size.source_depth <= size.depth
+
+
+def test_a_new_network_is_at_rest() -> None:
+    fresh = RPFMTransformer(SIZES["micro"], height=HEIGHT, width=WIDE, latents=LATENTS, stride=8, patch=1)
+    v, _ = fresh(latents(2), times(2), latents(2), poses(2))
+    assert (v == 0).all()
+
+
+@torch.no_grad()
+def test_the_context_knows_nothing_of_pose_and_time() -> None:
+    net = network()
+    seen: list[Tensor] = []
+    hook = net.source.register_forward_hook(lambda module, given, made: seen.append(made[0]))
+    first, _ = net(latents(2), times(2), latents(2, 5), poses(2))
+    second, _ = net(latents(2, 7), times(2) + 0.1, latents(2, 5), poses(2, 8))
+    hook.remove()
+    assert torch.equal(*seen)
+    assert not torch.allclose(first, second)
+
+
+@torch.no_grad()
+def test_every_input_counts() -> None:
+    net = network()
+    given = [latents(1), times(1), latents(1, 5), poses(1)]
+    other = [latents(1, 7), times(1) + 0.5, latents(1, 6), poses(1, 8)]
+    base, _ = net(*given)
+    for number, changed in enumerate(other):
+        found, _ = net(*given[:number], changed, *given[number + 1 :])
+        assert (found - base).abs().max() > 1e-4, f"input {number}"
+
+
+@torch.no_grad()
+def test_a_dropped_condition_is_the_null_token_and_no_pose() -> None:
+    net = network()
+    dropped, kept = torch.tensor([False]), torch.tensor([True])
+    base, _ = net(latents(1), times(1), latents(1, 5), poses(1), dropped)
+    other, _ = net(latents(1), times(1), latents(1, 6), poses(1, 9), dropped)
+    torch.testing.assert_close(base, other)
+    assert not torch.allclose(base, net(latents(1), times(1), latents(1, 5), poses(1), kept)[0])
+    context, _ = net.source(latents(1), dropped)
+    blocks, carried = context[:, 1:], context[:, 0, 1]
+    assert torch.allclose(blocks[:, :, :, :1].expand_as(blocks), blocks), "every token is the null token"
+    assert torch.allclose(carried[:, :1].expand_as(carried), carried), "wherever it is matched"
+    no_pose = torch.zeros(1, JOINTS, 3)
+    torch.testing.assert_close(base, net(latents(1), times(1), latents(1, 5), no_pose, dropped)[0])
+
+
+@torch.no_grad()
+def test_all_kept_is_the_same_as_no_dropout() -> None:
+    net = network()
+    given = (latents(2), times(2), latents(2, 5), poses(2))
+    assert torch.equal(net(*given)[0], net(*given, torch.tensor([True, True]))[0])
+
+
+@torch.no_grad()
+def test_targets_in_groups_are_repeated_sources() -> None:
+    net = network()
+    sources, keep = latents(2, 5), torch.tensor([True, False])
+    grouped, _ = net(latents(6), times(6), sources, poses(6), keep)
+    single, _ = net(
+        latents(6), times(6), sources.repeat_interleave(3, 0), poses(6), keep.repeat_interleave(3)
+    )
+    torch.testing.assert_close(grouped, single, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_samples_of_a_batch_do_not_meet() -> None:
+    net = network()
+    whole, _ = net(latents(3), times(3), latents(3, 5), poses(3))
+    for i in range(3):
+        part = slice(i, i + 1)
+        alone, _ = net(latents(3)[part], times(3)[part], latents(3, 5)[part], poses(3)[part])
+        torch.testing.assert_close(whole[part], alone, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_token_carries_what_the_source_shows_at_the_same_limb() -> None:
+    """The source's field is set to the field of a pose: the same pose, even moved, finds its own limbs."""
+    net = network()
+    keypoints = poses(1)
+    tokens = net.grid[0] * net.grid[1]
+    values = torch.eye(tokens, SIZES["micro"].width)[None]
+    keys = net.source.match(net.pose_field(keypoints))
+    context = torch.zeros(1, 1 + SIZES["micro"].depth, 2, tokens, SIZES["micro"].width)
+    context[:, 0] = torch.stack([keys, values], dim=1)
+    context_free = net.pose(net.pose_field(keypoints)) + net.table
+    carried = (net.pose_tokens(keypoints, context) - context_free)[0, :, :tokens]
+    assert (carried.argmax(dim=1) == torch.arange(tokens)).float().mean() > 0.9
+    torch.testing.assert_close(carried.sum(1), torch.ones(tokens), atol=1e-4, rtol=0)
+
+
+def test_unpatch_undoes_the_order_of_patches() -> None:
+    net = network(patch=2)
+    tokens = torch.zeros(1, 6, LATENTS * 4)
+    tokens[0, 1, 0:4] = torch.tensor([1.0, 2.0, 3.0, 4.0])  # second patch of the first row, first channel
+    found = net.unpatch(tokens)
+    assert found.shape == (1, LATENTS, 4, 6)
+    assert found[0, 0, :2, 2:4].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert found.count_nonzero() == 4
+
+
+def test_every_place_has_its_own_code() -> None:
+    table = positions(4, 6, 64)
+    assert table.shape == (24, 64)
+    assert torch.cdist(table, table).fill_diagonal_(1).min() > 0.1
