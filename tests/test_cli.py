@@ -16,6 +16,7 @@ from tiny_graphs import make_artifact, pictures, standing
 
 from flowpose import cli, image
 from flowpose.artifact import Artifact, open_artifact
+from flowpose.export.goldens import COUNT
 from flowpose.spec.find import shipped
 
 
@@ -122,7 +123,7 @@ def test_show(flowpose: Call, line: Line) -> None:
 def test_verify_replays_the_goldens(flowpose: Call, line: Line) -> None:
     said = flowpose("verify", line.path("compile"), "--json")
     assert said.code == 0
-    assert said.json["replay"]["n"] == 4 and said.json["backend"] in ("openvino", "onnxruntime")
+    assert said.json["replay"]["n"] == COUNT and said.json["backend"] in ("openvino", "onnxruntime")
     assert "all within tolerance" in flowpose("verify", line.path("export")).out
 
 
@@ -174,14 +175,12 @@ def test_bench_compares_precisions(flowpose: Call, tiny: Artifact) -> None:
     assert said.json["target"] == "cpu" and said.json["machine"]["cpu"]
     assert set(said.json["models"]) == {"int8", "fp32"}
     assert "int8/fp32" in said.json["ratios"]
-    plain = flowpose("bench", tiny.path, "-n", 5, "--threads", 1)
+    plain = flowpose("bench", tiny.path, "-n", 5, "--no-cold")
     assert plain.code == 0 and "p95" in plain.out
 
 
 def test_bench_compares_backends(flowpose: Call, tiny: Artifact) -> None:
-    said = flowpose(
-        "bench", tiny.path, "--backends", "onnxruntime,openvino", "-n", 3, "--threads", 1, "--json"
-    )
+    said = flowpose("bench", tiny.path, "--backends", "onnxruntime,openvino", "-n", 3, "--no-cold", "--json")
     assert set(said.json["models"]) == {"int8 onnxruntime", "int8 openvino"}
 
 

@@ -305,7 +305,20 @@ FILES = {
     "f.json": (b'{"annotations": [{"keypoints": [1, 2, 2]}]}', r"annotations\[0\]: pose: no format has"),
     "g.npy": (b"numbers", "not a NumPy file"),
     "h.npz": (b"", "not a NumPy file"),
-}
+    "i.json": (b'{"annotations": []}', "holds no pose"),
+    "j.json": (b'{"images": 5, "annotations": []}', "images: not a list, got int"),
+    "k.json": (b'{"images": [[]], "annotations": []}', r"images\[0\]: not a table, got list"),
+    "l.json": (b'{"images": [{"height": 5, "width": 5}], "annotations": []}', r"images\[0\]: has no id"),
+    "m.json": (b'{"images": [{"id": 1}], "annotations": []}', r"images\[0\]: has no height and no width"),
+    "n.json": (b'{"images": [{"id": [], "height": 5, "width": 5}], "annotations": []}', r"images\[0\]\.id: no name"),
+    "o.json": (
+        b'{"images": [{"id": 1, "height": "5", "width": 5}], "annotations": []}', r"images\[0\]: no size of a canvas"
+    ),
+    "p.json": (b'{"annotations": [{"image_id": [], "keypoints": []}]}', r"annotations\[0\]: no picture's name"),
+    "q.json": (b'{"people": 3}', "people: not a list, got int"),
+    "r.json": (b'{"people": [7]}', r"people\[0\]: not a table, got int"),
+    "s.json": (b'{"people": [{}]}', r"people\[0\]: pose: no format has this shape"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -315,6 +328,40 @@ def test_files_that_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(PoseError, match=text) as caught:
         read_poses(tmp_path / name)
     assert name in str(caught.value)
+
+
+HANDS = {"words": (["x"] * 63, "not numbers"), "short": ([1.0] * 60, "wrong length, got 60 numbers")}
+
+
+@pytest.mark.parametrize("case", HANDS)
+def test_openpose_parts_that_are_refused(case: str, tmp_path: Path) -> None:
+    part, text = HANDS[case]
+    body = random_pose("body-25", 0).array().ravel().tolist()
+    person = {"pose_keypoints_2d": body, "hand_left_keypoints_2d": part}
+    (tmp_path / "a.json").write_text(json.dumps({"people": [person]}))
+    with pytest.raises(PoseError, match=rf"a\.json: people\[0\]\.hand_left_keypoints_2d: {text}"):
+        read_poses(tmp_path / "a.json")
+
+
+ARRAYS: dict[str, tuple[dict[str, object], str]] = {
+    "objects": ({"keypoints": np.array([{}], object)}, "keypoints: cannot be read .*allow_pickle"),
+    "words": ({"keypoints": np.full((1, 17, 3), "x")}, r"a\.npz: \[0\]: pose: not numbers"),
+    "number": ({"keypoints": np.float32(3)}, r"wrong shape, got \[\]"),
+    "none": ({"keypoints": np.zeros((0, 17, 3))}, "holds no pose"),
+    "one side": ({"keypoints": np.ones((17, 3)), "size": 256}, "size: no size of a canvas, got 256"),
+    "three sides": ({"keypoints": np.ones((17, 3)), "size": (1, 2, 3)}, "size: no size of a canvas"),
+    "no side": ({"keypoints": np.ones((17, 3)), "size": (np.nan, 5)}, "size: no size of a canvas"),
+    "format": ({"keypoints": np.ones((17, 3)), "format": np.array([{}], object)}, "format: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_arrays_that_are_refused(case: str, tmp_path: Path) -> None:
+    arrays, text = ARRAYS[case]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(PoseError, match=text) as caught:
+        read_poses(tmp_path / "a.npz")
+    assert "a.npz" in str(caught.value)
 
 
 def test_a_missing_file_and_an_empty_folder(tmp_path: Path) -> None:

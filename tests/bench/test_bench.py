@@ -12,7 +12,7 @@ from rich.console import Console
 from tiny_graphs import NumpyBackend, pictures, standing
 
 from flowpose.artifact import Artifact
-from flowpose.bench import Report, cold_start, machine, measure, open_loop, ratios, table, to_json
+from flowpose.bench import Report, cold_start, cold_table, machine, measure, open_loop, ratios, table, to_json
 from flowpose.errors import BackendError, FlowposeError
 from flowpose.runtime.loading import assemble
 from flowpose.runtime.model import Model
@@ -92,11 +92,11 @@ def test_an_open_loop_sees_the_queue(model: Model) -> None:
         def infer(self, pose: object) -> None:
             time.sleep(0.004)
 
-    kept_up = open_loop(model.session(pictures()[0]), [standing()], rate=50, n=5)
-    assert kept_up.late == 0 and len(kept_up.latency.ms) == 5
+    kept_up = open_loop(model.session(pictures()[0]), [standing()], rate=4, n=3)
+    assert kept_up.late == 0 and len(kept_up.latency.ms) == 3
     behind = open_loop(Slow(), [standing()], rate=500, n=20)
     assert behind.late > 0.9
-    assert behind.latency.ms[-1] > 5 * behind.latency.ms[0]
+    assert behind.latency.ms[-1] > 40  # 20 pictures of 4 ms, the last one due after 38 ms
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,10 @@ def test_a_cold_start_is_measured_in_its_own_process(tiny: Artifact) -> None:
     found = cold_start(tiny.path, backend="onnxruntime", precision="fp32", threads=1)
     assert min(found.import_s, found.load_s, found.first_infer_s) > 0
     assert 10 < found.peak_memory_mb < 2000
-    assert found.import_s < 0.2
+    assert found.import_s < found.load_s
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(cold_table(found, "fp32"))
+    assert "peak memory" in (text := console.export_text()) and f"{found.load_s:.2f}" in text
 
 
 def test_a_failed_cold_start_says_why() -> None:

@@ -139,6 +139,30 @@ def test_a_budget_becomes_a_gate(tiny: Artifact, tmp_path: Path) -> None:
     assert gate.metric == "frame_ms_p95" and not gate.passed and gate.value > gate.limit
 
 
+def test_a_memory_budget_becomes_a_gate_of_a_fresh_process(tiny: Artifact, tmp_path: Path) -> None:
+    strict = target(budget=Budget(memory_mb=1), backends=("onnxruntime",))
+    (gate,) = compile_graph(tiny, strict, tmp_path, rounds=5, warmup=1).manifest.gates
+    assert gate.metric == "peak_memory_mb" and not gate.passed and 10 < gate.value < 1000
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_refused(tiny: Artifact, tmp_path: Path, threads: int) -> None:
+    with pytest.raises(TargetMismatch, match=f"threads: not a number of threads, got {threads}"):
+        compile_graph(tiny, target(), tmp_path, threads=threads)
+    with pytest.raises(TargetMismatch, match="threads"):
+        engine_key(tiny, target(), threads=threads)
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_an_engine_made_anew_drops_old_exclusions(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        plant(patch, openvino=ZerosBackend, onnxruntime=NumpyBackend)
+        first = compile_graph(tiny, target(), tmp_path / "a", rounds=5, warmup=1)
+    assert "excluded openvino" in first.manifest.card
+    second = compile_graph(first, target(), tmp_path / "b", rounds=5, warmup=1)
+    assert not [name for name in second.manifest.card if name.startswith("excluded ")]
+
+
 MISMATCHES = [
     ({"arch": "aarch64"}, {}, "is another processor, got x86_64, expected aarch64"),
     ({"precisions": ("fp32",)}, {"precision": "int8"}, "cannot run the precision, got int8, expected fp32"),

@@ -117,18 +117,18 @@ class Solved(nn.Module):
 def test_losses_are_least_where_the_student_is_the_teacher(
     job: Job, teacher: Generator, latents: Latents
 ) -> None:
-    spec = job.recipe.distill
+    spec = job.recipe.distill.model_copy(update={"truth": 0.0, "teacher": 1.0, "latent": 1.0})
     points = teacher_ends(job, teacher, latents, spec)
-    batch = module._draw(latents, points, job.recipe.train, 6, np.random.default_rng(0))
+    batch = module._draw(latents, points, job.recipe, np.random.default_rng(0))
     assert batch.solved == 3 and len(batch.source) == len(batch.truth) == 6
+    decode = teacher.autoencoder.decode
     best, worse = (
-        student_losses(Solved(teacher.autoencoder.decode, batch.ends, off), teacher.autoencoder, batch, spec)
+        student_losses(Solved(decode, batch.ends, off), teacher.autoencoder, batch, spec)
         for off in (0.0, 0.5)
     )
-    assert float(best["latent"]) < 2e-3 and float(best["teacher"]) < 2e-3
+    assert float(best["latent"]) < 2e-3 and float(best["teacher"]) < 2e-3 and float(best["loss"]) < 5e-3
     assert float(worse["latent"]) > 0.4 and worse["teacher"] > 10 * best["teacher"]
-    parts = {name: getattr(spec, name) * best[name] for name in ("latent", "teacher", "truth", "feature")}
-    torch.testing.assert_close(best["loss"], torch.stack(list(parts.values())).sum())
+    assert worse["loss"] >= worse["latent"] + worse["teacher"]
 
 
 def test_the_student_makes_one_step_and_keeps_the_teachers_encoder(line: Line, teacher: Generator) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 from tiny_graphs import NumpyBackend, make_artifact
 
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, BackendError
+from flowpose.runtime.goldens import TOLERANCES, read_goldens
 from flowpose.runtime.loading import assemble, precisions
 from flowpose.runtime.model import Model
 
@@ -44,6 +49,28 @@ def test_a_sound_backend_passes(tiny: Artifact) -> None:
     found = model(tiny, "").verify()
     assert (found.n, found.precision) == (4, "fp32")
     assert found.mean == 0 and found.max == 0 and found.context == 0
+
+
+def test_a_context_is_the_fp32_graphs_whatever_the_frame(tiny: Artifact, monkeypatch) -> None:
+    assert TOLERANCES["int8"].context == TOLERANCES["fp32"].context
+    found = model(tiny, "", "int8")
+    right = found.encode_now
+    monkeypatch.setattr(found, "encode_now", lambda picture: right(picture) * 1.03)
+    with pytest.raises(BackendError, match="the context differs"):
+        found.verify()
+
+
+def test_a_context_kept_in_half_precision_is_read_as_float32(tiny: Artifact, tmp_path: Path) -> None:
+    copy = tmp_path / "half"
+    shutil.copytree(tiny.path, copy)
+    with np.load(tiny.file("golden/outputs.npz")) as made:
+        arrays = {name: made[name] for name in made.files}
+    arrays["context"] = arrays["context"].astype(np.float16)
+    np.savez(copy / "golden/outputs.npz", **arrays)
+    half = Artifact(copy, tiny.manifest)
+    goldens = read_goldens(half, "int8")
+    assert goldens.context.dtype == np.float32
+    assert 0 < model(half, "", "int8").verify().context < 1e-3
 
 
 def test_the_error_names_artifact_backend_and_remedy(tiny: Artifact) -> None:

@@ -26,7 +26,10 @@ from flowpose.errors import (
 from flowpose.pose import Pose
 from flowpose.runtime import BACKENDS, Model, load, open_backend
 from flowpose.runtime.backend import BackendEntry
+from flowpose.runtime.fresh import run_fresh
 from flowpose.runtime.loading import assemble
+from flowpose.runtime.machine import TARGETS, peak_memory_mb
+from flowpose.spec.reading import load_target
 
 
 def fake(tiny: Artifact) -> tuple[Model, NumpyBackend]:
@@ -259,6 +262,55 @@ def test_a_table_row_is_all_that_a_backend_needs(tiny: Artifact, monkeypatch) ->
     entry = BackendEntry("tiny_graphs", "NumpyBackend", "numpy", "pip install numpy")
     monkeypatch.setitem(BACKENDS, "numpy", entry)
     assert load(tiny.path, backend="numpy", precision="int8").backend == "numpy"
+
+
+ENGINE_ERRORS: list[tuple[dict[str, str], str]] = [
+    ({"precision": "fp32"}, r"another precision, .*flowpose compile {path} --target cpu --precision fp32$"),
+    ({"precision": "fp16"}, r"another precision, .*Fix: precision='int8'$"),
+    (
+        {"backend": "onnxruntime"},
+        r"another backend, .*flowpose compile {path} --target FILE\.yaml \(.*backends: \[onnxruntime\]\)$",
+    ),
+    ({"backend": "tensorrt"}, r"another backend, .*Fix: backend='openvino'$"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), ENGINE_ERRORS)
+def test_an_engine_names_the_command_that_makes_the_other_one(
+    tmp_path: Path, monkeypatch, options: dict[str, str], text: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    fields = {"kind": "engine", "backend": "openvino", "precision": "int8", "target": {"arch": "x86_64"}}
+    engine = make_artifact(tmp_path / "engine", changes=fields)
+    with pytest.raises(TargetMismatch, match=text.format(path=engine.path)):
+        load(engine.path, **options)
+
+
+@pytest.mark.parametrize(
+    ("machine", "target"),
+    [("x86_64", "cpu$"), ("arm64", "cpu-arm64$"), ("riscv64", r"FILE\.yaml .*arch: any")],
+)
+def test_an_engine_of_another_processor_is_compiled_for_this_one(
+    tmp_path: Path, monkeypatch, machine: str, target: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    fields = {"kind": "engine", "backend": "openvino", "precision": "int8", "target": {"arch": "sparc"}}
+    engine = make_artifact(tmp_path / "engine", changes=fields)
+    with pytest.raises(TargetMismatch, match=rf"flowpose compile {engine.path} --target {target}"):
+        load(engine.path)
+
+
+def test_the_targets_that_errors_name_are_shipped_and_of_that_processor() -> None:
+    assert set(TARGETS) == {"x86_64", "aarch64"}
+    for arch, name in TARGETS.items():
+        assert load_target(name).arch == arch
+
+
+def test_peak_memory_is_this_processs_own() -> None:
+    ballast = bytearray(b"x") * (300 << 20)
+    program = "import json; from flowpose.runtime.machine import peak_memory_mb; print(peak_memory_mb())"
+    assert run_fresh("test", program) < 200 < peak_memory_mb()
+    assert len(ballast) == 300 << 20
 
 
 def test_infer_keeps_the_model_loaded(tiny: Artifact, monkeypatch) -> None:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from flowpose import bench
-from flowpose.artifact import open_artifact
+from flowpose.artifact import Artifact, open_artifact
 from flowpose.errors import TargetMismatch
 from flowpose.pose import Pose
-from flowpose.runtime import load
+from flowpose.runtime import Model, load
 from flowpose.runtime.goldens import read_goldens
 from flowpose.spec.find import find
 from flowpose.spec.reading import load_target
+from flowpose.spec.target import Target
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """JSON data, and the same as a table."""
+    """JSON data, and the same as tables."""
 
     plain: dict[str, Any]
-    table: Table
+    tables: tuple[Table, ...]
 
 
 def bench_model(
@@ -35,16 +37,47 @@ def bench_model(
     backends: Sequence[str],
     runs: int,
     threads: int | None,
+    cold: bool = True,
 ) -> BenchReport:
-    """Latency of a model on its own golden pictures and poses.
+    """Latency of a model on its own golden pictures and poses, and a cold start of the first one measured.
+
+    Args:
+        name, target_name: as `find` takes them.
+        precisions, backends: to compare; without any the model's own.
+        runs: timed runs of each.
+        threads: CPU threads; without it an engine's own, and for a graph the target's.
+        cold: start a fresh process and measure its way to the first picture, once.
 
     Raises:
-        TargetMismatch: the target lacks a precision or backend that was asked for.
+        TargetMismatch: the target lacks a precision or backend that was asked for, or threads below 1.
         ArtifactError, SpecError: no such model or target.
     """
     target = load_target(target_name)
     path = find("models", name)
     artifact = open_artifact(path)
+    _check_asked(target, precisions, backends)
+    count = threads
+    if threads is None and artifact.manifest.kind != "engine":
+        count = target.threads
+    models = _models(path, precisions, backends, count)
+    report = _measure(artifact, models, runs)
+    plain = json.loads(bench.to_json(report))
+    plain["by_stage"] = plain["ratios"]
+    plain["ratios"] = bench.ratios(report)
+    tables = [bench.table(report)]
+    label, first = next(iter(models.items()))
+    plain["cold_start"] = None
+    if cold:
+        found = bench.cold_start(
+            path, backend=first.backend, precision=first.precision, threads=first.threads
+        )
+        about = {key: plain["models"][label][key] for key in ("backend", "precision", "threads")}
+        plain["cold_start"] = {"label": label, **about, "n": 1, **asdict(found)}
+        tables.append(bench.cold_table(found, label))
+    return BenchReport({"model": str(path), "target": target.name, **plain}, tuple(tables))
+
+
+def _check_asked(target: Target, precisions: Sequence[str], backends: Sequence[str]) -> None:
     for asked, known, what in (
         (precisions, target.precisions, "precision"),
         (backends, target.backends, "backend"),
@@ -54,18 +87,23 @@ def bench_model(
                 raise TargetMismatch(
                     f"target {target.name}", f"has no such {what}", got=each, expected=", ".join(known)
                 )
-    count = threads or target.threads
+
+
+def _models(
+    path: Path, precisions: Sequence[str], backends: Sequence[str], threads: int | None
+) -> dict[str, Model]:
+    """The models to compare, by label."""
     models = {}
     for backend in backends or (None,):
         for precision in precisions or (None,):
-            model = load(path, backend=backend, precision=precision, threads=count)
+            model = load(path, backend=backend, precision=precision, threads=threads)
             models[" ".join([model.precision, *([model.backend] if len(backends) > 1 else [])])] = model
+    return models
+
+
+def _measure(artifact: Artifact, models: dict[str, Model], runs: int) -> bench.Report:
     first = next(iter(models.values()))
     goldens = read_goldens(artifact, first.precision)
     size = (artifact.manifest.image.height, artifact.manifest.image.width)
     poses = [Pose.of(keypoints, artifact.manifest.pose.format, size) for keypoints in goldens.keypoints]
-    report = bench.measure(models, goldens.source[0], poses, n=runs)
-    plain = json.loads(bench.to_json(report))
-    plain["by_stage"] = plain["ratios"]
-    plain["ratios"] = bench.ratios(report)
-    return BenchReport({"model": str(path), "target": target.name, **plain}, bench.table(report))
+    return bench.measure(models, goldens.source[0], poses, n=runs)

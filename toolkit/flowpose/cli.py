@@ -166,11 +166,14 @@ def compile_(
             mode="json", include={"key", "backend", "precision", "measurements", "gates", "card"}
         ),
     }
+    for gate in manifest.gates:
+        if not gate.passed:
+            say(f"budget missed: {gate.metric} is {gate.value:.4g}, target {target} allows {gate.limit:.4g}")
     put(
         result,
         as_json,
-        lambda: Console().print(f"{engine.path}", highlight=False),
-        f"flowpose bench {engine.path}",
+        lambda: _print_lines([str(engine.path)]),
+        f"flowpose bench {engine.path} --target {target}",
     )
 
 
@@ -182,18 +185,20 @@ def bench(
     backends: Annotated[str, typer.Option(help="backends, as openvino,onnxruntime")] = "",
     runs: Annotated[int, typer.Option("-n", help="timed runs")] = 200,
     threads: Threads = None,
+    cold: Annotated[bool, typer.Option("--cold/--no-cold", help="measure a fresh process's start too")] = True,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Latency of a model: percentiles a stage, ratios between precisions, memory; all in one alternating run."""
+    """Latency of a model: percentiles a stage, ratios between precisions, memory, and a cold start."""
     from flowpose.bench_command import bench_model
 
     report = bench_model(
-        model, target, precisions=_listed(compare), backends=_listed(backends), runs=runs, threads=threads
-    )
+        model, target, precisions=_listed(compare), backends=_listed(backends), runs=runs, threads=threads,
+        cold=cold,
+    )  # fmt: skip
     put(
         report.plain,
         as_json,
-        lambda: Console().print(report.table),
+        lambda: Console().print(*report.tables, sep="\n"),
         f"flowpose infer SOURCE POSE --model {model}",
     )
 
@@ -206,7 +211,7 @@ def _listed(text: str) -> tuple[str, ...]:
 def infer(
     source: Annotated[Path, typer.Argument(help="a picture of the person")],
     pose: Annotated[Path, typer.Argument(help="poses: COCO or OpenPose JSON, .npy or .npz")],
-    output: Annotated[Path, typer.Option("-o", help="picture, or .mp4/.gif for several poses")] = Path("out.png"),
+    output: Annotated[Path, typer.Option("-o", help="a picture, or .mp4, .gif, .webp")] = Path("out.png"),
     model: Annotated[str, typer.Option(help="a shipped model's name, or an artifact's directory")] = "people-128",
     format: Annotated[str | None, typer.Option(help="pose format, where the file does not tell")] = None,
     fps: float = 25.0,
@@ -216,7 +221,12 @@ def infer(
     from flowpose.infer_command import infer_files
 
     result = infer_files(source, pose, output, model=model, format=format, fps=fps)
-    put(result, as_json, lambda: Console().print(f"{output}  {result['frames']} frames", highlight=False))
+    put(result, as_json, lambda: _print_lines(result["files"]), f"flowpose bench {model}")
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
 
 
 @app.command()
@@ -245,13 +255,26 @@ def verify(model: ModelName, threads: Threads = None, as_json: AsJson = False) -
 
     from flowpose.artifact import open_artifact
     from flowpose.runtime import load
+    from flowpose.spec.find import find
 
-    loaded = load(model, threads=threads, verify=False)
-    open_artifact(loaded.path)
+    path = find("models", model)
+    open_artifact(path)  # before anything parses a file that may have been changed
+    loaded = load(path, threads=threads, verify=False)
     replay = loaded.verify()
     text = f"{loaded.path}: {replay.n} goldens replayed on {loaded.backend}, all within tolerance"
     result = {"path": str(loaded.path), "backend": loaded.backend, "replay": asdict(replay)}
-    put(result, as_json, lambda: Console().print(text, highlight=False))
+    put(result, as_json, lambda: _print_lines([text]), f"flowpose bench {loaded.path}")
+
+
+NEXT = {
+    "autoencoder": "flowpose train {name}",
+    "model": "flowpose distill {name}",
+    "student": "flowpose quantize {name}",
+    "quantized": "flowpose export {name}",
+    "graph": "flowpose compile {path} --target {target}",
+    "engine": "flowpose verify {path}",
+}
+"""What to do next with an artifact, by its kind."""
 
 
 @app.command()
@@ -259,10 +282,13 @@ def show(artifact: ModelName, as_json: AsJson = False) -> None:
     """What an artifact is, what made it and how good it is."""
     from flowpose.artifact import open_artifact
     from flowpose.cli_tables import card
+    from flowpose.runtime.machine import machine_target
     from flowpose.spec.find import find
 
-    manifest = open_artifact(find("models", artifact)).manifest
-    put(manifest.model_dump(mode="json"), as_json, lambda: Console().print(card(manifest)))
+    found = open_artifact(find("models", artifact))
+    manifest = found.manifest
+    then = NEXT[manifest.kind].format(name=manifest.name, path=found.path, target=machine_target())
+    put(manifest.model_dump(mode="json"), as_json, lambda: Console().print(card(manifest)), then)
 
 
 @app.command()

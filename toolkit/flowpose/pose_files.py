@@ -94,7 +94,9 @@ def _coco(
             raise PoseError(where, "has no keypoints", expected="a COCO keypoint annotation")
         picture = annotation.get("image_id")
         if not isinstance(picture, int | str | None):
-            raise PoseError(where, "no picture's name", got=f"image_id {picture!r}", expected="a number or text")
+            raise PoseError(
+                where, "no picture's name", got=f"image_id {picture!r}", expected="a number or text"
+            )
         poses.append(_named(where, Pose.coco, annotation["keypoints"], sizes.get(picture, size), format))
     return tuple(poses)
 
@@ -121,7 +123,9 @@ def _canvas(where: str, size: Any) -> tuple[int, int]:
     """Returns a file's (height, width)."""
     sides = size.tolist() if isinstance(size, np.ndarray) else size
     if not isinstance(sides, list) or len(sides) != 2 or not all(_is_length(side) for side in sides):
-        raise PoseError(where, "no size of a canvas", got=sides, expected="height and width, pixels, at least 1")
+        raise PoseError(
+            where, "no size of a canvas", got=sides, expected="height and width, pixels, at least 1"
+        )
     return int(sides[0]), int(sides[1])
 
 
@@ -191,7 +195,9 @@ def _array(file: Path, data: Any, name: str) -> Any:
     try:
         return data[name]
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise PoseError(f"{file}: {name}", f"cannot be read ({error})", expected="an array of numbers") from error
+        raise PoseError(
+            f"{file}: {name}", f"cannot be read ({error})", expected="an array of numbers"
+        ) from error
 
 
 def _stack(file: Path, array: Any, format: str | None, size: tuple[int, int] | None) -> tuple[Pose, ...]:

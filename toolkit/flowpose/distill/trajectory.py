@@ -1,9 +1,10 @@
 """One step from a fixed z*: regression on the end of the teacher's trajectory, on the truth, and on features.
 
-With z* fixed, the teacher's end point g(z*, condition) is a function of the condition, so regressing on it does
-not average over pictures and need not blur; the truth keeps it honest where the teacher is wrong. The teacher is
-solved with Heun on the end-dense grid, since few uniform Euler steps give targets that are already too smooth.
-The student starts from the teacher's weights; decoder included, because at one step the decoder is half the model.
+z* is zero unless the recipe says otherwise. With z* fixed, the teacher's end point g(z*, condition) is a
+function of the condition, so regressing on it does not average over pictures and need not blur; the truth
+keeps it honest where the teacher is wrong. The teacher is solved with Heun on the end-dense grid, since few
+uniform Euler steps give targets that are already too smooth. The student starts from the teacher's weights;
+decoder included, because at one step the decoder is half the model.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
 from flowpose.optimize import Losses, Task, run, save
 from flowpose.progress import tracking
-from flowpose.spec.recipe import TrainSpec, TrajectoryDistillation
+from flowpose.spec.recipe import Recipe, TrainSpec, TrajectoryDistillation
 from flowpose.train.augment import hide_parts
 from flowpose.train.teacher import Latents, encode_all, write_samples
 
@@ -121,12 +122,11 @@ class _Batch:
         return _Batch(*(part.to(device) for part in (self.source, self.keypoints, self.truth, self.ends)))
 
 
-def _draw(
-    latents: Latents, points: EndPoints, spec: TrainSpec, size: int, rng: np.random.Generator
-) -> _Batch:
-    """Half solved conditions, half fresh ones: the few solved ones alone would be learnt by heart."""
-    chosen = rng.integers(len(points.ends), size=(size + 1) // 2)
-    fresh, aims = draw_sets(latents.pictures, rng, size // 2, 1)
+def _draw(latents: Latents, points: EndPoints, recipe: Recipe, rng: np.random.Generator) -> _Batch:
+    """Solved conditions and fresh ones: the few solved ones alone would be learnt by heart."""
+    spec, size, solved = recipe.train, recipe.distill.optim.batch, recipe.distill.solved
+    chosen = rng.integers(len(points.ends), size=max(1, round(solved * size)))
+    fresh, aims = draw_sets(latents.pictures, rng, max(1, size - len(chosen)), 1)
     sources, targets = (
         np.concatenate([points.sources[chosen], fresh]),
         np.concatenate([points.targets[chosen], aims[:, 0]]),
@@ -153,9 +153,13 @@ def student_losses(
     latent = charbonnier(found[: batch.solved], batch.ends)
     teacher = charbonnier(made, aim) + gradient(made, aim)
     real = charbonnier(y, batch.truth) + gradient(y, batch.truth)
-    features = feature(reference.features, made, aim) + feature(reference.features, y, batch.truth)
-    loss = spec.latent * latent + spec.teacher * teacher + spec.truth * real + spec.feature * features
-    return {"loss": loss, "latent": latent, "teacher": teacher, "truth": real, "feature": features}
+    far_teacher = feature(reference.features, made, aim)
+    far_real = feature(reference.features, y, batch.truth)
+    loss = spec.teacher * (teacher + spec.feature * far_teacher) + spec.truth * (
+        real + spec.feature * far_real
+    )
+    named = {"latent": latent, "teacher": teacher, "truth": real, "feature": far_real}
+    return {"loss": loss + spec.latent * latent, **named}
 
 
 def distill_trajectory(job: Job) -> Artifact:
@@ -169,6 +173,8 @@ def distill_trajectory(job: Job) -> Artifact:
         raise ArtifactError(job.path, "the student needs a teacher", fix="flowpose train")
     spec = job.recipe.distill
     teacher = load_generator(job.parent)
+    if spec.noise == "zero":
+        teacher.noise.zero_()
     latents = encode_all(
         job, teacher.autoencoder, data.read(job.recipe.data, job.recipe.image, "train", job.data)
     )
@@ -178,7 +184,7 @@ def distill_trajectory(job: Job) -> Artifact:
     task = Task(
         title="student", module=_Student(student), directory=job.work, key=job.key,
         losses=lambda module, draw: student_losses(
-            module, reference, _draw(latents, points, job.recipe.train, spec.optim.batch, draw.rng), spec
+            module, reference, _draw(latents, points, job.recipe, draw.rng), spec
         ),
         sample=lambda _, iteration: write_samples(job, student, iteration),
     )  # fmt: skip

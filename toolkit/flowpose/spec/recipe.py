@@ -116,12 +116,19 @@ class TrajectoryDistillation(Spec):
     Attributes:
         intervals: Heun intervals of the teacher's end-dense grid (2 x intervals - 1 evaluations).
         pairs: teacher end points made once and kept.
-        teacher, truth, feature, latent: loss weights (Charbonnier in pixels, own-encoder features, latents).
+        noise: the fixed z*: `zero`, or `fixed` for the one draw from N(0, I) that teachers start from. One step
+            must take z* away again to the last digit, and a short training does not, so zero is the default.
+        solved: share of a batch that has teacher end points; the rest are fresh pairs with their truth only.
+        teacher, truth: weights of the losses to the end points and to the truth (Charbonnier and edges in
+            pixels, and `feature` times own-encoder features).
+        latent: weight of the loss to the end points' latents.
     """
 
     method: Literal["trajectory"] = "trajectory"
     intervals: Annotated[int, Field(ge=2)] = 8
     pairs: PositiveInt = 4096
+    noise: Literal["zero", "fixed"] = "zero"
+    solved: Share = 0.5
     teacher: Annotated[float, Field(ge=0)] = 1.0
     truth: Annotated[float, Field(ge=0)] = 0.5
     feature: Annotated[float, Field(ge=0)] = 0.5
