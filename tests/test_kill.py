@@ -94,7 +94,7 @@ def test_a_kill_from_outside_leaves_only_what_is_finished(line: Line, tmp_path: 
         if "[2/2] train" in text:
             break
     work = tmp_path / "out" / "tiny" / "work"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(work.glob("train-*/checkpoint.pt")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)

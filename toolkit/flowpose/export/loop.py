@@ -46,7 +46,31 @@ def many_steps(generator: Generator, example: Mapping[str, Tensor], opset: int) 
         [*before.node, loop, *after.node], "frame", inputs, list(after.output),
         [*_tensors(constants), *before.initializer, *body.initializer, *after.initializer],
     )  # fmt: skip
+    _share(graph)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+
+
+def _share(graph: onnx.GraphProto) -> None:
+    """Keeps one of equal weights: the loop's body and the last step hold the same network."""
+    kept: dict[tuple[int, tuple[int, ...], bytes], onnx.TensorProto] = {}
+    names: dict[str, str] = {}
+    for tensor in graph.initializer:
+        content = numpy_helper.to_array(tensor).tobytes()
+        first = kept.setdefault((tensor.data_type, tuple(tensor.dims), content), tensor)
+        names[tensor.name] = first.name
+    _rename(graph, names)
+    unique = list(kept.values())
+    del graph.initializer[:]
+    graph.initializer.extend(unique)
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Replaces input names in a graph and in the graphs inside it."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)
 
 
 def _tensors(constants: Mapping[str, NDArray[np.generic]]) -> list[onnx.TensorProto]:
