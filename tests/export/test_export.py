@@ -62,7 +62,7 @@ def test_manifest_describes_the_graphs(graph: Artifact):
 def test_files_carry_key_and_format(graph: Artifact):
     for spec in graph.manifest.graphs:
         props = {p.key: p.value for p in onnx.load(graph.file(spec.file)).metadata_props}
-        assert props == {"flowpose.format": "1", "flowpose.key": graph.manifest.key}
+        assert props == {"flowpose.format": "1", "flowpose.key": graph.manifest.parent}
 
 
 def test_measures_parity_and_size(graph: Artifact):
@@ -75,7 +75,7 @@ def test_measures_parity_and_size(graph: Artifact):
 
 def test_goldens_are_the_rounded_students_pictures(graph: Artifact):
     with np.load(graph.file("golden/outputs.npz")) as made:
-        assert made["fp32"].shape == made["int8"].shape == (4, 48, 32, 3)
+        assert made["fp32"].shape == made["int8"].shape == (2, 48, 32, 3)
         assert made["fp32"].std() > 5
         assert np.abs(made["fp32"].astype(int) - made["int8"].astype(int)).mean() < 8
 

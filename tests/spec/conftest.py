@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def recipe_data() -> dict[str, Any]:
-    optim = {"iterations": 20, "batch": 2, "warmup": 2}
+    optim = {"iterations": 20, "batch": 4, "warmup": 2}
     return {
         "format": 1,
         "name": "small",

@@ -73,7 +73,7 @@ def test_another_format_version_is_refused(
 def test_numbers_and_truth_values_are_those_of_yaml_1_2(recipe_file: Path) -> None:
     text = recipe_file.read_text()
     recipe_file.write_text(
-        text.replace("name: small", "name: no").replace("batch: 2", "batch: 2\n    lr: 1e-4")
+        text.replace("name: small", "name: no").replace("batch: 4", "batch: 4\n    lr: 1e-4")
     )
     recipe = load_recipe(recipe_file)
     assert recipe.name == "no"
