@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from calling import Call, caller
 from micro_line import Line, command
 from tiny_graphs import make_artifact, pictures, standing
 
-from flowpose import cli, image
+from flowpose import image
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.export.goldens import COUNT
 from flowpose.spec.find import shipped
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Call = Callable[..., Said]
-
-
 @pytest.fixture
 def flowpose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr("sys.argv", ["flowpose", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(int(end.value.code or 0), out, err)
-
-    return call
+    return caller(monkeypatch, capsys, 200)
 
 
 @pytest.fixture(scope="module")

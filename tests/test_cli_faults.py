@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from calling import Call, caller
 from tiny_graphs import make_artifact, pictures, standing
 
-from flowpose import cli, image
+from flowpose import image
 from flowpose.artifact import Artifact
 from flowpose.bench import ColdStart
 from flowpose.runtime.machine import machine_target
@@ -37,33 +34,9 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Call = Callable[..., Said]
-
-
 @pytest.fixture
 def flowpose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command in this process, on a narrow terminal."""
-    monkeypatch.setenv("COLUMNS", "40")
-
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr("sys.argv", ["flowpose", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(int(end.value.code or 0), out, err)
-
-    return call
+    return caller(monkeypatch, capsys, 40)
 
 
 @pytest.fixture(scope="module")
