@@ -67,14 +67,14 @@ def train_autoencoder(job: Job) -> Artifact:
     """
     spec = job.recipe.autoencoder
     train = data.read(job.recipe.data, job.recipe.image, "train", job.data)
-    stage = job.fields("autoencoder")["stage"]
+    fields = job.fields("autoencoder")
     if isinstance(spec, PretrainedAutoencoderSpec):
         autoencoder, config = read_pretrained(spec)
-        stage["autoencoder"]["config"] = config
+        fields["stage"]["autoencoder"]["config"] = config
     else:
         autoencoder = _trained(job, spec, train)
     normalize(autoencoder, train.images)
-    with creating(job.path, **{**job.fields("autoencoder"), "stage": stage}) as draft:
+    with creating(job.path, **fields) as draft:
         save_weights(autoencoder, draft / WEIGHTS)
         draft.add(measurements=_measure(job, autoencoder))
     return open_artifact(job.path, verify=False)
