@@ -25,7 +25,7 @@ import torch.utils.tensorboard
 from micro_line import micro_recipe
 
 import flowpose.compile.engine
-import flowpose.distill.trajectory
+import flowpose.distill
 import flowpose.export.exporting
 import flowpose.optimize
 import flowpose.quantize
@@ -83,8 +83,10 @@ PLACES: dict[str, Callable[[], None]] = {
     "autoencoder, sealed and not moved": dying_before(artifact, "_move", named("autoencoder-")),
     "teacher, half a checkpoint": half_a_checkpoint,
     "teacher, weights written": dying_before(artifact, "_seal", named("train-")),
-    "student, end points made": dying_before(flowpose.distill.trajectory, "run"),
-    "student, after a checkpoint": dying_before(flowpose.optimize, "_step", step("student", 2)),
+    "student, end points made": dying_before(
+        flowpose.distill, "_train", lambda job, *_: job.stage == "distill"
+    ),
+    "student, after a checkpoint": dying_before(flowpose.optimize, "_step", step("distill", 2)),
     "quantize, weights written": dying_before(artifact, "_seal", named("quantize-")),
     "export, one graph written": dying_before(flowpose.export.exporting, "_write_frame"),
     "compile, before the last file": dying_before(

@@ -41,18 +41,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_gives_one_json_document_and_tells_progress_on_stderr(line: Line) -> None:
     assert set(line.result) >= {"stages", "rows", "ratios", "report"}
-    assert "[1/5] autoencoder" in line.stderr and "making" in line.stderr
+    assert "[1/7] autoencoder" in line.stderr and "making" in line.stderr
     assert Path(line.result["report"]).is_file()
 
 
 def test_a_run_that_is_there_is_shown_as_a_table(line: Line, flowpose: Call) -> None:
     said = flowpose("run", "tiny", "--out", line.root, *line.settings)
     assert said.code == 0
-    assert "copy-source" in said.out and "student int8" in said.out and "report.html" in said.out
+    assert (
+        "copy-source" in said.out
+        and "student-1" in said.out
+        and "int8" in said.out
+        and "report.html" in said.out
+    )
     assert "there, skipped" in said.err and "next: flowpose bench" in said.err
 
 
-@pytest.mark.parametrize(("name", "count"), [("train", 2), ("distill", 3), ("quantize", 4), ("export", 5)])
+@pytest.mark.parametrize(("name", "count"), [("train", 2), ("distill", 5), ("quantize", 6), ("export", 7)])
 def test_stage_commands_list_what_is_there(line: Line, flowpose: Call, name: str, count: int) -> None:
     said = flowpose(name, "tiny", "--out", line.root, *line.settings, "--json")
     assert said.code == 0
@@ -61,14 +66,14 @@ def test_stage_commands_list_what_is_there(line: Line, flowpose: Call, name: str
 
 
 def test_a_gate_stops_a_run_until_it_is_waived(line: Line, flowpose: Call) -> None:
-    gate = "gates=[{stage: distill, metric: student.psnr, min: 90}]"
+    gate = "gates=[{stage: distill, metric: student-1.psnr, min: 90}]"
     given = ("distill", "tiny", "--out", line.root, *line.settings, "--set", gate, "--json")
     failed = flowpose(*given)
     assert failed.code == 1 and failed.json["error"] == "GateFailed" and failed.json["expected"] == "limit 90"
-    assert "--waive student.psnr=REASON" in failed.json["fix"]
-    waived = flowpose(*given, "--waive", "student.psnr=a toy, four iterations long")
+    assert "--waive student-1.psnr=REASON" in failed.json["fix"]
+    waived = flowpose(*given, "--waive", "student-1.psnr=a toy, four iterations long")
     assert waived.code == 0
-    (result,) = waived.json[2]["gates"]
+    (result,) = next(each["gates"] for each in waived.json if each["stage"] == "distill")
     assert result["waived"] == "a toy, four iterations long" and result["passed"] is False
 
 
@@ -216,7 +221,7 @@ def test_what_the_parser_refuses(flowpose: Call) -> None:
 def test_help_names_every_command(flowpose: Call) -> None:
     said = flowpose("--help")
     assert said.code == 0
-    names = "run train distill quantize export compile bench infer demo verify show recipes targets models"
+    names = "run train distill quantize export compile bench evaluate infer demo verify show recipes targets models"
     assert all(f" {name} " in said.out for name in names.split())
 
 

@@ -1,62 +1,41 @@
-"""Evaluation: the truth is best, the copied source stands beside it, and every stage sees the same pairs."""
+"""Evaluation of the host's generators: baselines, the teacher at every number of evaluations, and its best middle."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from micro_line import Line
-from quantize.tiny_student import generator
-from quantize.tiny_student import recipe as student_recipe
+from quantize.tiny_student import generator, make_artifact, recipe
 
-from flowpose import evaluate
-from flowpose.data import read
-from flowpose.evaluate import baselines, copy_source, drawer, measure, scores, teacher_rows, validation
+from flowpose.artifact import open_artifact
+from flowpose.evaluate import (
+    baselines,
+    best_middle,
+    drawer,
+    measure,
+    middle_row,
+    scores,
+    teacher_grid,
+    teacher_middle,
+    teacher_rows,
+    validation,
+)
+from flowpose.flow import end_dense
 from flowpose.job import Job
+from flowpose.model.generator import Generator
 
-BETTER = {"psnr": 1, "ssim": 1, "own_lpips": -1, "pose": 1, "pose_error": -1, "identity": 1}
+SPEC = recipe("evaluate.pairs=3", "evaluate.teacher_steps=[1, 2]")
 
 
 @pytest.fixture(scope="module")
-def job(line: Line) -> Job:
-    return Job(recipe=line.recipe(), stage="train", key="0" * 64, root=line.root)
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return Job(recipe=SPEC, stage="train", key="0" * 64, root=tmp_path_factory.mktemp("root"))
 
 
-def test_pairs_are_the_same_for_every_stage_and_run(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = validation(job.recipe, job.data)
-    evaluate._validation.cache_clear()
-    again = validation(job.recipe, job.data)
-    assert (first.sources == again.sources).all() and (first.keypoints == again.keypoints).all()
-    monkeypatch.setattr(evaluate.data, "read", None)
-    assert validation(job.recipe, job.data) is again, "drawn once a process"
-    assert len(again) == 4 and again.split == "val"
-
-
-def test_pairs_are_two_pictures_of_one_person(job: Job) -> None:
-    pairs = validation(job.recipe, job.data)
-    pictures = read(job.recipe.data, job.recipe.image, "val")
-    who = {
-        picture.tobytes(): number
-        for picture, number in zip(pictures.images, pictures.identities, strict=True)
-    }
-    for source, truth in zip(pairs.sources, pairs.truths, strict=True):
-        assert who[source.tobytes()] == who[truth.tobytes()] and (source != truth).any()
-
-
-def test_the_truth_scores_best(job: Job) -> None:
-    pairs = validation(job.recipe, job.data)
-    rng = np.random.default_rng(0)
-    contenders = {
-        "copy": copy_source,
-        "noise": lambda sources, keypoints: rng.integers(0, 256, sources.shape).astype(np.uint8),
-        "dark": lambda sources, keypoints: pairs.truths // 2,
-    }
-    best = scores(lambda sources, keypoints: pairs.truths, pairs)
-    assert best.psnr == 100 and best.ssim == pytest.approx(1) and best.own_lpips == pytest.approx(0, abs=1e-6)
-    assert best.sharpness == pytest.approx(1) and best.identity == pytest.approx(1)
-    for name, draw in contenders.items():
-        found = scores(draw, pairs)
-        for metric, sign in BETTER.items():
-            assert sign * (getattr(best, metric) - getattr(found, metric)) >= -1e-6, f"{name} {metric}"
+@pytest.fixture(scope="module")
+def teacher() -> Generator:
+    return generator(SPEC)
 
 
 def test_baselines_are_measured_by_name(job: Job) -> None:
@@ -64,25 +43,49 @@ def test_baselines_are_measured_by_name(job: Job) -> None:
     assert {label for label, _ in rows} == {"truth", "copy-source"}
     assert rows["truth", "psnr"].value > rows["copy-source", "psnr"].value > 5
     row = rows["copy-source", "psnr"]
-    assert (row.unit, row.n, row.set, row.against) == ("dB", 4, "figures/val", "truth")
-    assert {metric for _, metric in rows} == {*BETTER, "sharpness", "laplacian"}
+    assert (row.unit, row.n, row.set, row.against) == ("dB", 3, "figures/val", "truth")
+    assert ("copy-source", "jitter") in rows and ("truth", "jitter") not in rows
 
 
-def test_teachers_are_measured_at_every_number_of_steps(line: Line) -> None:
-    job = Job(
-        recipe=line.recipe("evaluate.teacher_steps=[1, 2]"), stage="train", key="0" * 64, root=line.root
-    )
-    made = generator(student_recipe())
-    rows = teacher_rows(job, made)
+def test_teachers_are_measured_at_every_number_of_steps(job: Job, teacher: Generator) -> None:
+    rows = teacher_rows(job, teacher, middle=0.3)
     assert list(dict.fromkeys(row.stage for row in rows)) == ["teacher-1", "teacher-2"]
-    one = measure(job, [("same", drawer(made.on_grid((0.0, 1.0), "euler")))])
-    assert [row.value for row in rows[: len(one)]] == [row.value for row in one]
+    grids = {"teacher-1": (0.0, 1.0), "teacher-2": (0.0, 0.3, 1.0)}
+    for name, grid in grids.items():
+        (alone,) = [
+            m for m in measure(job, [("x", drawer(teacher.on_grid(grid, "euler")))]) if m.metric == "ssim"
+        ]
+        assert alone.value in [m.value for m in rows if (m.stage, m.metric) == (name, "ssim")]
 
 
-def test_pictures_are_drawn_in_batches(line: Line) -> None:
-    made, pairs = generator(student_recipe()), validation(line.recipe(), ())
-    many = np.concatenate([pairs.sources] * 5), np.concatenate([pairs.keypoints] * 5)
-    found = drawer(made)(*many)
-    assert found.shape == (20, 48, 32, 3) and found.dtype == np.uint8
-    alone = drawer(made)(pairs.sources[:1], pairs.keypoints[:1])
-    assert np.abs(found[16].astype(int) - alone[0]).max() <= 1
+def test_grids() -> None:
+    assert teacher_grid(1, 0.3) == (0.0, 1.0)
+    assert teacher_grid(2, 0.3) == (0.0, 0.3, 1.0)
+    assert teacher_grid(16, 0.3) == end_dense(16)
+
+
+def test_the_best_middle_is_that_of_least_distance(job: Job, teacher: Generator) -> None:
+    candidates = (0.2, 0.8)
+    pairs = validation(job.recipe, job.data)
+    found = {
+        middle: scores(drawer(teacher.on_grid((0.0, middle, 1.0), "euler")), pairs).own_lpips
+        for middle in candidates
+    }
+    assert best_middle(job, teacher, candidates) == min(found, key=found.__getitem__)
+
+
+def test_a_teacher_keeps_its_middle(job: Job, tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path, "model", SPEC)
+    assert teacher_middle(artifact) == 0.5, "nobody looked for it"
+    manifest = artifact.manifest.model_copy(update={"measurements": (middle_row(job, 0.7),)})
+    assert teacher_middle(type(artifact)(artifact.path, manifest)) == 0.7
+    assert open_artifact(artifact.path).manifest.measurements == ()
+
+
+def test_pictures_are_drawn_in_batches(teacher: Generator) -> None:
+    pairs = validation(SPEC, ())
+    many = np.concatenate([pairs.sources] * 6), np.concatenate([pairs.keypoints] * 6)
+    found = drawer(teacher)(*many)
+    assert found.shape == (18, 48, 32, 3) and found.dtype == np.uint8
+    alone = drawer(teacher)(pairs.sources[:1], pairs.keypoints[:1])
+    assert np.abs(found[15].astype(int) - alone[0]).max() <= 1

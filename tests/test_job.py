@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 from micro_line import micro_recipe
 
-from flowpose.job import ORDER, Job, stage_config, stage_keys, versions
+from flowpose.artifact import creating, stage_key
+from flowpose.job import (
+    FITTED,
+    ORDER,
+    Job,
+    Stage,
+    data_digest,
+    parent_stage,
+    stage_config,
+    stage_keys,
+    stages_of,
+    versions,
+)
+from flowpose.spec.reading import load_calibration
 
 STAGES = list(ORDER)
 
@@ -24,17 +37,15 @@ CHANGES = [
     ("autoencoder.optim.seed=1", STAGES),
     ("model.size=tiny", STAGES[1:]),
     ("train.optim.lr=1e-4", STAGES[1:]),
-    ("distill.pairs=9", STAGES[2:]),
-    ("quantize.algorithm=smoothquant", STAGES[3:]),
-    ("export.tolerance=0.7", STAGES[4:]),
+    ("regressor.optim.lr=1e-4", ["regressor", "export"]),
+    ("distill.pairs=9", ["distill", "finish", "quantize", "export"]),
+    ("finish.share=0.2", ["finish", "quantize", "export"]),
+    ("quantize.algorithm=smoothquant", ["quantize", "export"]),
+    ("export.tolerance=0.7", ["export"]),
 ]
 
 UNCHANGED = [
-    *(
-        f"{stage}.optim.{setting}=3"
-        for stage in STAGES[:3]
-        for setting in ("checkpoint_every", "sample_every")
-    ),
+    *(f"{stage}.optim.{setting}=3" for stage in FITTED for setting in ("checkpoint_every", "sample_every")),
     "evaluate.pairs=5",
     "compile.threads=2",
     "gates=[{stage: train, metric: truth.psnr, min: 1}]",
@@ -57,12 +68,12 @@ def test_what_only_watches_changes_no_key(tmp_path: Path, override: str) -> None
 def test_the_calibration_set_is_part_of_the_quantized_key(tmp_path: Path) -> None:
     recipe = micro_recipe(tmp_path)
     one, two = (stage_keys(recipe, {"count": count}) for count in (6, 7))
-    assert [stage for stage in ORDER if one[stage] != two[stage]] == STAGES[3:]
+    assert [stage for stage in ORDER if one[stage] != two[stage]] == ["quantize", "export"]
 
 
 def test_keys_are_64_hex_digits_and_differ(tmp_path: Path) -> None:
     keys = stage_keys(micro_recipe(tmp_path))
-    assert list(keys) == STAGES
+    assert list(keys) == STAGES == list(ORDER)
     assert len(set(keys.values())) == len(STAGES)
     assert all(len(key) == 64 and int(key, 16) >= 0 for key in keys.values())
 
@@ -90,3 +101,143 @@ def test_fields_say_what_made_it(tmp_path: Path) -> None:
     assert fields["stage"]["name"] == "train" and fields["parent"] is None and fields["history"] == ()
     assert fields["image"] == {"height": 48, "width": 32}
     assert fields["built_with"] == versions() and {"python", "torch", "numpy"} <= set(versions())
+
+
+BARE = ("regressor=null", "finish=null")
+PARENTS: list[tuple[tuple[str, ...], dict[Stage, Stage]]] = [
+    (
+        (),
+        {
+            "regressor": "train",
+            "distill": "train",
+            "finish": "distill",
+            "quantize": "finish",
+            "export": "quantize",
+        },
+    ),
+    (("finish=null",), {"regressor": "train", "distill": "train", "quantize": "distill"}),
+    (BARE, {"train": "autoencoder", "distill": "train", "quantize": "distill", "export": "quantize"}),
+]
+
+
+@pytest.mark.parametrize(("overrides", "parents"), PARENTS)
+def test_each_stage_starts_from_the_last_that_the_recipe_has(
+    tmp_path: Path, overrides: tuple[str, ...], parents: dict[Stage, Stage]
+) -> None:
+    recipe = micro_recipe(tmp_path, *overrides)
+    assert {stage: parent_stage(recipe, stage) for stage in parents} == parents
+    assert parent_stage(recipe, "autoencoder") is None
+    keys = stage_keys(recipe)
+    for stage in ("regressor", "distill", "finish"):
+        if stage in keys:
+            before = parent_stage(recipe, stage)
+            assert before and keys[stage] == stage_key(keys[before], stage, stage_config(recipe, stage))
+
+
+def test_stages_that_a_recipe_lacks_are_left_out(tmp_path: Path) -> None:
+    bare, whole = micro_recipe(tmp_path, *BARE), micro_recipe(tmp_path)
+    assert stages_of(whole) == ORDER
+    assert stages_of(bare) == ("autoencoder", "train", "distill", "quantize", "export")
+    assert list(stage_keys(bare)) == list(stages_of(bare))
+    shared = [stage for stage in stages_of(bare) if stage_keys(bare)[stage] == stage_keys(whole)[stage]]
+    assert shared == ["autoencoder", "train", "distill"]
+
+
+@pytest.mark.parametrize(
+    ("until", "stages"),
+    [
+        ("train", ORDER[:2]),
+        ("regressor", ORDER[:3]),
+        ("distill", ORDER[:5]),  # a student is there when it is finished
+        ("finish", ORDER[:5]),
+        ("quantize", ORDER[:6]),
+    ],
+)
+def test_up_to_a_stage(tmp_path: Path, until: Stage, stages: tuple[Stage, ...]) -> None:
+    assert stages_of(micro_recipe(tmp_path), until) == stages
+    lacking = [stage for stage in stages if stage not in ("regressor", "finish")]
+    assert list(stages_of(micro_recipe(tmp_path, *BARE), until)) == lacking
+
+
+def test_siblings_are_found_by_their_keys(tmp_path: Path) -> None:
+    recipe = micro_recipe(tmp_path)
+    calibration = load_calibration(recipe.quantize.calibration).model_dump(mode="json")
+    keys = stage_keys(recipe, calibration)
+    for stage in ("regressor", "quantize"):
+        other = Job(recipe=recipe, stage=stage, key=keys[stage], root=tmp_path / "out")
+        with creating(other.path, **other.fields("student")) as draft:
+            (draft / "weights").write_text(stage)
+    job = Job(recipe=recipe, stage="export", key=keys["export"], root=tmp_path / "out")
+    found = {stage: job.sibling(stage) for stage in ORDER}
+    assert {stage: each.manifest.key for stage, each in found.items() if each} == {
+        stage: keys[stage] for stage in ("regressor", "quantize")
+    }
+    bare = Job(recipe=micro_recipe(tmp_path, *BARE), stage="export", key="ab" * 32, root=tmp_path / "out")
+    assert bare.sibling("regressor") is None
+    assert job.fields("graph")["stage"]["regressor_key"] == keys["regressor"]
+    assert "regressor_key" not in bare.fields("graph")["stage"]
+
+
+def crowd(root: Path) -> Path:
+    """A folder of pictures and a tar, both of the train split, and others."""
+    for part in ("train-0", "train-512", "val"):
+        (root / "crowd" / part / "images").mkdir(parents=True)
+        (root / "crowd" / part / "images" / "a.png").write_bytes(b"12345")
+        (root / "crowd" / part / "annotations.json").write_text("{}")
+    (root / "crowd" / "train-1.tar").write_bytes(b"tar")
+    return root / "crowd"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "differs"),
+    [
+        ("train-0/annotations.json", "[]", True),
+        ("train-0/images/a.png", "1234", True),
+        ("train-1.tar", "tra", True),
+        ("train-2.tar", "new", True),
+        ("train.tar.part", "copying", False),
+        ("val/annotations.json", "[]", False),
+    ],
+)
+def test_the_digest_of_the_data_is_that_of_its_split(
+    tmp_path: Path, file: str, content: str, differs: bool
+) -> None:
+    before, after = crowd(tmp_path / "before"), crowd(tmp_path / "after")
+    (after / file).write_text(content)
+    one, two = (
+        data_digest(micro_recipe(tmp_path, f"data={{source: folder, path: {each}}}"), "train", ())
+        for each in (before, after)
+    )
+    assert one is not None and (one != two) == differs
+
+
+def test_the_digest_is_recorded_and_is_no_part_of_the_key(tmp_path: Path) -> None:
+    crowd(tmp_path)
+    people = micro_recipe(tmp_path, "data={source: folder, path: crowd}")
+    job = Job(recipe=people, stage="train", key="ab" * 32, root=tmp_path, data=(tmp_path,))
+    assert job.fields("model")["stage"]["data_digest"] == data_digest(people, "train", (tmp_path,))
+    assert "data_digest" not in stage_config(people, "train")
+    for stage in ("quantize", "export"):
+        other = Job(recipe=people, stage=stage, key="ab" * 32, root=tmp_path, data=(tmp_path,))
+        assert "data_digest" not in other.fields("graph")["stage"]
+
+
+def test_drawn_data_and_data_that_are_not_there_have_no_digest(tmp_path: Path) -> None:
+    absent = micro_recipe(tmp_path, "data={source: folder, path: nowhere}")
+    assert data_digest(absent, "train", (tmp_path,)) is None
+    assert data_digest(micro_recipe(tmp_path), "train", (tmp_path,)) is None
+
+
+def test_the_digest_of_deepfashion_is_that_of_its_tables(tmp_path: Path) -> None:
+    recipe = micro_recipe(tmp_path, "data={source: deepfashion}")
+    (tmp_path / "deepfashion").mkdir()
+    assert data_digest(recipe, "train", (tmp_path,)) is None
+    found = []
+    for name in (
+        "fasion-resize-pairs-train.csv",
+        "fasion-resize-annotation-train.csv",
+        "fasion-resize-pairs-test.csv",
+    ):
+        (tmp_path / "deepfashion" / name).write_text(name)
+        found.append(data_digest(recipe, "train", (tmp_path,)))
+    assert None not in found and found[0] != found[1] == found[2]

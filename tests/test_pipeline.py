@@ -1,4 +1,4 @@
-"""The pipeline over a finished run: what is there is checked and skipped, gates stop, missing packages are named."""
+"""The pipeline over a finished run and over stages that only pretend: order, skipping, gates, missing packages."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from micro_line import STAGES, Line, environment
+from micro_line import STAGES, Line, Pretence, environment, micro_recipe
 
 from flowpose import pipeline
 from flowpose.artifact import open_artifact
 from flowpose.errors import GateFailed, IntegrityError, MissingDependency, SpecError
+from flowpose.gates import Case, judged, measured
 from flowpose.job import ORDER, stage_keys
-from flowpose.pipeline import MAKERS, judged, maker, measured
+from flowpose.pipeline import MAKERS, Run, maker
 from flowpose.spec.reading import load_calibration, load_target
-from flowpose.spec.recipe import Gate
+from flowpose.spec.recipe import Gate, Recipe
 
 AGAIN = """
 import json, sys
@@ -71,27 +73,29 @@ def test_history_goes_back_to_the_autoencoder(line: Line) -> None:
         "autoencoder",
         "model",
         "student",
+        "student",
         "quantized",
         "graph",
     ]
-    keys = [each["key"] for each in line.result["stages"]]
-    assert [each.key for each in manifest.history] == keys[:-1]
+    keys = [each["key"] for each in line.result["stages"] if each["stage"] not in ("regressor", "compile")]
+    assert [each.key for each in manifest.history] == keys
 
 
 def test_the_report_has_a_row_for_every_form_of_the_model(line: Line) -> None:
     rows = {row["stage"]: row for row in line.result["rows"]}
     assert list(rows) == [
-        "truth", "copy-source", "teacher-1", "student", "student int8", "student fp32", "teacher-2"
+        "truth", "copy-source", "l1", "teacher-1", "teacher-2", "student-1", "int8"
     ]  # fmt: skip
-    for label in ("student int8", "student fp32", "teacher-2"):
+    for label in ("int8", "student-1", "teacher-2"):
         assert rows[label]["ms_p95"] >= rows[label]["ms_p50"] > 0
-    assert rows["student int8"]["megabytes"] < rows["student fp32"]["megabytes"]
+    assert rows["int8"]["megabytes"] < rows["student-1"]["megabytes"]
     assert rows["truth"]["psnr"] == 100
     latency = json.loads((Path(line.result["report"]).parent / "latency.json").read_text())
-    assert {each["label"] for each in latency["stages"]} == {"student int8", "student fp32", "teacher-2"}
+    assert {each["label"] for each in latency["stages"]} == {"int8", "student-1", "teacher-2"}
 
 
 def test_a_second_run_skips_everything_and_loads_no_torch(line: Line) -> None:
+    line.run().stages()  # tests of other files that share the line may have left their gates' results in it
     before = {path: path.stat().st_mtime_ns for path in line.root.rglob("*")}
     done = subprocess.run(
         [sys.executable, "-c", AGAIN, str(Path(__file__).parent), str(line.folder)],
@@ -109,8 +113,8 @@ def test_a_second_run_skips_everything_and_loads_no_torch(line: Line) -> None:
 def test_stages_up_to_one(line: Line) -> None:
     told: list[str] = []
     done = line.run(say=told.append).stages("distill")
-    assert [each.stage for each in done] == ["autoencoder", "train", "distill"]
-    assert told[0].startswith("[1/3] autoencoder  ")
+    assert [each.stage for each in done] == ["autoencoder", "train", "regressor", "distill", "finish"]
+    assert told[0].startswith("[1/5] autoencoder  ")
     assert done[0].plain()["skipped"] is True and json.dumps(done[0].plain())
 
 
@@ -147,47 +151,159 @@ def gate(stage: str = "train", metric: str = "teacher-1.psnr", **limits: float) 
     return f"gates={json.dumps([{'stage': stage, 'metric': metric, **limits}])}"
 
 
-def test_a_failed_gate_stops_the_run_and_tells_how_to_waive_it(line: Line) -> None:
+def test_a_failed_gate_stops_the_run_and_shows_the_worst_cases(line: Line, copied: Path) -> None:
     text = r"teacher-1\.psnr: outside the recipe's limit, got \d+.*expected limit 90"
     with pytest.raises(GateFailed, match=text) as caught:
-        line.run(gate(min=90)).stages("train")
-    assert caught.value.fix is not None and "--waive teacher-1.psnr=REASON" in caught.value.fix
-    assert str(line.path("train")) in str(caught.value)
+        line.run(gate(min=90), root=copied).stages("train")
+    picture = copied / "tiny" / "failed" / f"{line.path('train').name}-teacher-1.psnr.png"
+    assert picture.is_file()
+    assert caught.value.fix is not None
+    assert str(picture) in caught.value.fix and "--waive teacher-1.psnr=REASON" in caught.value.fix
+    assert open_artifact(copied / "tiny" / line.path("train").name).manifest.gates[0].passed is False
 
 
-def test_a_waived_gate_is_recorded_with_its_reason(line: Line) -> None:
-    done = line.run(gate(min=90), waive={"teacher-1.psnr": "a toy"}).stages("train")
+def test_a_waived_gate_is_recorded_with_its_reason(line: Line, copied: Path) -> None:
+    done = line.run(gate(min=90), root=copied, waive={"teacher-1.psnr": "a toy"}).stages("train")
     (result,) = done[-1].gates
     assert (result.passed, result.waived, result.limit) == (False, "a toy", 90)
     assert done[-1].plain()["gates"][0]["waived"] == "a toy"
 
 
-def test_gates_that_hold_are_recorded(line: Line) -> None:
-    done = line.run(gate(min=1, max=99), waive={"teacher-1.psnr": "never needed"}).stages("train")
-    assert [(result.limit, result.passed, result.waived) for result in done[-1].gates] == [
-        (1, True, None), (99, True, None)
+def test_metrics_of_the_line_are_named_with_or_without_a_label(line: Line) -> None:
+    def value(stage: str, metric: str) -> float:
+        artifact = open_artifact(line.path(stage))
+        return measured(Case(recipe=line.recipe(), stage=stage, artifact=artifact), metric).value
+
+    assert value("export", "export.fp32_parity_mean") == value("export", "fp32_parity_mean")
+    assert value("export", "size_frame.int8") == value("export", "export.size_frame.int8") > 0
+    assert value("train", "truth.psnr") == value("compile", "truth.psnr") == 100
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "of"),
+    [
+        ("distill", "student-1.own_lpips", "teacher-1.own_lpips"),
+        ("finish", "student-1.own_lpips", "l1.own_lpips"),
+        ("finish", "student-1.jitter", "teacher-1.jitter"),
+    ],
+)
+def test_the_line_measures_what_relative_gates_ask_for(line: Line, stage: str, metric: str, of: str) -> None:
+    recipe = line.recipe(f"gates={json.dumps([{'stage': stage, 'metric': metric, 'max': 1.1, 'of': of}])}")
+    artifact, other = open_artifact(line.path(stage)), open_artifact(line.path("regressor"))
+    (result,) = judged(Case(recipe=recipe, stage=stage, artifact=artifact, others=(other,)))
+    assert result.of == of and result.limit > 0
+
+
+def pretending(monkeypatch: pytest.MonkeyPatch, **further: Any) -> Pretence:
+    """Stages that make their artifacts at once."""
+    pretence = Pretence(**further)
+    monkeypatch.setattr(pipeline, "maker", pretence.maker)
+    return pretence
+
+
+def run_of(folder: Path, *overrides: str, gates: tuple[Gate, ...] = (), **fields: Any) -> Run:
+    recipe: Recipe = micro_recipe(folder, *overrides).model_copy(update={"gates": gates})
+    return Run(recipe=recipe, root=folder / "out", **fields)
+
+
+def test_stages_come_in_order_each_from_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretence = pretending(monkeypatch)
+    run_of(tmp_path).stages()
+    assert pretence.asked == [
+        ("autoencoder", None),
+        ("train", "autoencoder"),
+        ("regressor", "train"),
+        ("distill", "train"),
+        ("finish", "distill"),
+        ("quantize", "finish"),
+        ("export", "quantize"),
+    ]
+    assert {stage: found for stage, found in pretence.siblings.items() if found} == {
+        stage: list(ORDER[:number]) for number, stage in enumerate(ORDER) if number
+    }
+
+
+def test_a_bare_recipe_has_five_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretence = pretending(monkeypatch)
+    done = run_of(tmp_path, "regressor=null", "finish=null").stages()
+    assert [each.stage for each in done] == ["autoencoder", "train", "distill", "quantize", "export"]
+    assert ("quantize", "distill") in pretence.asked
+
+
+def test_only_what_depends_on_a_change_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretence = pretending(monkeypatch)
+    run_of(tmp_path).stages()
+    for override, made in (
+        ("description=other", []),
+        ("regressor.optim.lr=1e-4", ["regressor", "export"]),
+        ("finish.share=0.2", ["finish", "quantize", "export"]),
+    ):
+        pretence.asked.clear()
+        done = run_of(tmp_path, override).stages()
+        assert [stage for stage, _ in pretence.asked] == made
+        assert [each.stage for each in done if not each.skipped] == made
+
+
+@pytest.mark.parametrize("stage", ["train", "regressor", "finish"])
+def test_a_stopped_run_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    pretence = pretending(monkeypatch, stop=stage)
+    with pytest.raises(KeyboardInterrupt):
+        run_of(tmp_path).stages()
+    before = [each for each, _ in pretence.asked]
+    assert before[-1] == stage
+    pretence.stop = None
+    pretence.asked.clear()
+    done = run_of(tmp_path).stages()
+    assert [each for each, _ in pretence.asked] == list(ORDER[ORDER.index(stage) :])
+    assert [each.stage for each in done if each.skipped] == before[:-1]
+    assert list((tmp_path / "out").rglob(".*.partial")) == []
+
+
+BETTER = Gate(stage="distill", metric="student-1.own_lpips", max=1.0, of="l1.own_lpips")
+NEAR = Gate(stage="distill", metric="student-1.own_lpips", max=1.1, of="teacher-16.own_lpips")
+
+
+def test_a_failed_gate_stops_before_the_next_stage_and_nothing_made_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowpose.gates.DRAWERS", {})
+    values = {"train": 0.20, "regressor": 0.40, "distill": 0.30, "finish": 0.21}
+    pretence = pretending(monkeypatch, values=values)
+    text = r"student-1\.own_lpips: outside.*got 0\.3, expected limit 0\.22, a factor of teacher-16\.own_lpips"
+    with pytest.raises(GateFailed, match=text):
+        run_of(tmp_path, gates=(BETTER, NEAR)).stages()
+    assert pretence.asked[-1][0] == "distill"
+    later = tuple(each.model_copy(update={"stage": "finish"}) for each in (BETTER, NEAR))
+    done = {each.stage: each for each in run_of(tmp_path, gates=later).stages()}
+    assert [stage for stage, _ in pretence.asked] == list(ORDER), "each made once"
+    assert done["distill"].skipped and done["distill"].gates == ()
+    assert [(each.of, each.passed) for each in done["finish"].gates] == [
+        ("l1.own_lpips", True), ("teacher-16.own_lpips", True)
     ]  # fmt: skip
-    assert done[0].gates == ()
 
 
-def test_a_gate_holds_at_its_limit(line: Line) -> None:
-    artifact = open_artifact(line.path("train"))
-    value = measured(artifact, "copy-source.psnr")
-    for limits in ({"min": value}, {"max": value}):
-        (result,) = judged([Gate(stage="train", metric="copy-source.psnr", **limits)], "train", artifact, {})
-        assert result.passed
+def test_children_keep_the_results_that_their_ancestors_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretending(monkeypatch, values={"train": 0.3})
+    loose = Gate(stage="train", metric="own_lpips", max=0.5)
+    first = run_of(tmp_path, gates=(loose,)).stages("train")[-1].artifact
+    strict = run_of(tmp_path, gates=(loose.model_copy(update={"max": 0.1}),), waive={"own_lpips": "late"})
+    *_, done = strict.stages()
+    (kept,) = next(each.gates for each in done.artifact.manifest.history if each.kind == "model")
+    assert first.manifest.gates[0].passed and not kept.passed and kept.waived == "late"
+    assert open_artifact(first.path).manifest.gates == (kept,)
 
 
-def test_metrics_are_named_with_or_without_a_label(line: Line) -> None:
-    export, train = (open_artifact(line.path(stage)) for stage in ("export", "train"))
-    assert measured(export, "export.fp32_parity_mean") == measured(export, "fp32_parity_mean")
-    assert measured(export, "size_frame.int8") == measured(export, "export.size_frame.int8") > 0
-    assert measured(train, "truth.psnr") == 100
-    several = r"several things, expected one of copy-source\.psnr, teacher-1\.psnr, truth\.psnr"
-    with pytest.raises(GateFailed, match=several):
-        measured(train, "psnr")
-    with pytest.raises(GateFailed, match=r"was not measured, expected one of .*teacher-1\.psnr"):
-        measured(train, "teacher-9.psnr")
+def test_what_was_judged_alike_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretending(monkeypatch)
+    run = run_of(tmp_path, gates=(Gate(stage="train", metric="own_lpips", max=0.5),))
+    run.stages()
+    before = {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}
+    assert all(each.skipped for each in run.stages())
+    assert {path: path.stat().st_mtime_ns for path in run.root.rglob("*")} == before
 
 
 @pytest.mark.parametrize("stage", ORDER)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_graphs import HEIGHT, WIDTH, make_artifact
+from tiny_graphs import HEIGHT, WIDTH
+from tiny_references import make_with_teacher
 
 from flowpose import image, samples
 from flowpose.demo import DemoResult, run_demo
@@ -68,16 +69,13 @@ def test_the_folder_is_small_and_says_where_it_is_from() -> None:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, Path, str]:
     root = tmp_path_factory.mktemp("demo")
-    tiny = make_artifact(root / "tiny")
-    teacher = make_artifact(root / "teacher", ("fp32",), name="teacher")
+    tiny = make_with_teacher(root, {"teacher-16": tuple(np.linspace(0, 1, 17))})
     (root / "data" / "real").mkdir(parents=True)
     _photographs(root / "data" / "real")
     lines: list[str] = []
-    teachers = {"teacher, 16 evaluations": teacher.path, "teacher, 50 evaluations": "nowhere"}
     result = run_demo(
         root / "out",
         model=tiny.path,
-        teachers=teachers,
         data=[root / "data"],
         threads=1,
         turns=3,
@@ -119,7 +117,7 @@ def test_the_demo_compares_in_one_run_and_invents_nothing(demo: tuple[DemoResult
     assert teacher.p95 is not None
     assert teacher.p95 >= teacher.p50 > 0
     assert (absent.p50, absent.p95, absent.ratio) == (None, None, None)
-    assert "not measured: nowhere is not shipped" in absent.note
+    assert "not measured: tiny's teacher-50 is not shipped" in absent.note
     document = json.loads((out / "latency.json").read_text())
     assert len(document["comparison"]) == 4
     assert {entry["n"] for entry in document["turns"]["stages"]} == {3}

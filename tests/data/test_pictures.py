@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,3 +87,30 @@ def test_figures_are_the_same_for_the_same_seed() -> None:
     assert (first.images != other.images).any(axis=(1, 2, 3)).all()
     assert first.identities.tolist() == [0, 0, 1, 1]
     assert len(set(first.names)) == 4
+
+
+def published(pairs: list[list[int]]) -> Pictures:
+    return replace(pictures((3, 3)), pairs=np.array(pairs, np.int64))
+
+
+def test_all_published_pairs_come_in_their_order_and_fewer_are_drawn_from_them() -> None:
+    rows = [[4, 1], [0, 5], [0, 2], [3, 1], [2, 0]]
+    made = published(rows)
+    for seed in (0, 1):
+        assert [list(pair) for pair in draw_pairs(made, 5, seed)] == rows
+    first, more = (list(draw_pairs(made, count, 0)) for count in (2, 4))
+    assert first == more[:2] and len(set(more)) == 4
+    assert {pair for seed in range(20) for pair in draw_pairs(made, 2, seed)} == {(a, b) for a, b in rows}
+    with pytest.raises(DataError, match=r"fewer pairs are published, got 5, expected 6 or more"):
+        list(draw_pairs(made, 6, 0))
+
+
+def test_training_draws_published_pairs_alone_and_evenly() -> None:
+    rows = [[0, 5], [0, 2], [0, 3], [4, 1]]
+    sources, targets = draw_sets(published(rows), np.random.default_rng(0), 4000, 2)
+    assert targets.shape == (4000, 2)
+    drawn = Counter(zip(sources.tolist(), targets[:, 0].tolist(), strict=True))
+    assert set(drawn) == {(a, b) for a, b in rows}
+    assert all(abs(count - 1000) < 150 for count in drawn.values())
+    assert (targets[sources == 0, 0] != targets[sources == 0, 1]).all(), "another target of the same source"
+    assert (targets[sources == 4] == 1).all(), "repeated where there is no other"

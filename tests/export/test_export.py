@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 from quantize.tiny_student import calibration, generator, make_artifact, quantize_job, recipe
 
 import flowpose
-from flowpose.artifact import Artifact, stage_key
+from flowpose.artifact import Artifact, place, stage_key
 from flowpose.errors import ArtifactError, ParityError
 from flowpose.export import export
 from flowpose.export.goldens import Parity, check_contexts, check_fp32, check_int8
@@ -26,7 +27,9 @@ def export_job(root: Path, parent: Artifact | None) -> Job:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     root = tmp_path_factory.mktemp("line")
-    quantized = quantize(quantize_job(root, make_artifact(root, "student")), calibration())
+    student = make_artifact(root, "student")
+    shutil.copytree(student.path, place(root, "tiny", "distill", student.manifest.key))  # where export looks
+    quantized = quantize(quantize_job(root, student), calibration())
     return export(export_job(root, quantized))
 
 

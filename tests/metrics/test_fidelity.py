@@ -11,10 +11,27 @@ from numpy.typing import NDArray
 
 from flowpose.data.figures import draw, figure_identity, figure_pose
 from flowpose.errors import ImageError
-from flowpose.metrics import laplacian_ratio, ms_ssim, psnr, spectrum_ratio, ssim
+from flowpose.metrics import (
+    laplacian_ratio,
+    masked_psnr,
+    masked_ssim,
+    ms_ssim,
+    psnr,
+    spectrum_ratio,
+    ssim,
+    ssim_uniform,
+)
+from flowpose.metrics.fidelity import uniform_window
 
 Bytes = NDArray[np.uint8]
-METRICS: tuple[Callable[[Bytes, Bytes], object], ...] = (psnr, ssim, ms_ssim, spectrum_ratio, laplacian_ratio)
+METRICS: tuple[Callable[[Bytes, Bytes], object], ...] = (
+    psnr,
+    ssim,
+    ssim_uniform,
+    ms_ssim,
+    spectrum_ratio,
+    laplacian_ratio,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +56,7 @@ def test_psnr_of_a_constant_difference_is_known() -> None:
 def test_equal_pictures_score_best(truth: Bytes) -> None:
     assert psnr(truth, truth) == 100
     assert ssim(truth, truth) == pytest.approx(1)
+    assert ssim_uniform(truth, truth) == pytest.approx(1)
     assert ms_ssim(truth, truth) == pytest.approx(1)
     assert laplacian_ratio(truth, truth) == pytest.approx(1)
     assert spectrum_ratio(truth, truth) == pytest.approx((1, 1, 1, 1))
@@ -65,7 +83,69 @@ def test_ssim_agrees_with_its_definition() -> None:
     assert ssim(a, b) == pytest.approx(wanted.mean(), abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim])
+def test_uniform_ssim_agrees_with_its_definition() -> None:
+    """One window of 7x7, equal weights, sample variances (n - 1)."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.integers(0, 256, (7, 7, 3), np.uint8) for _ in range(2))
+    wanted = []
+    for x, y in zip(a.reshape(49, 3).T.astype(float), b.reshape(49, 3).T.astype(float), strict=True):
+        (vx, both), (_, vy) = np.cov(x, y)
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        light = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
+        wanted.append(light * (2 * both + c2) / (vx + vy + c2))
+    assert ssim_uniform(a, b, window=7) == pytest.approx(np.mean(wanted), abs=1e-9)
+
+
+def test_the_two_settings_of_ssim_are_not_one(truth: Bytes) -> None:
+    figures = {
+        ssim(noisy(truth, 15), truth),
+        *(ssim_uniform(noisy(truth, 15), truth, window=w) for w in (7, 51)),
+    }
+    assert len({round(figure, 2) for figure in figures}) == 3
+    assert uniform_window(128, 88) == 51
+    assert uniform_window(64, 44) == 7
+
+
+@pytest.mark.parametrize("window", [0, 1, 6])
+def test_a_window_without_a_middle_is_an_error(window: int, truth: Bytes) -> None:
+    with pytest.raises(ImageError, match="wrong window"):
+        ssim_uniform(truth, truth, window=window)
+
+
+def test_a_mask_leaves_out_the_rest(truth: Bytes) -> None:
+    """Damage outside the mask, and further from it than the window reaches, changes nothing."""
+    mask = np.zeros(truth.shape[:2], bool)
+    mask[:40] = True
+    damaged = truth.copy()
+    damaged[60:] = 255 - damaged[60:]
+    assert masked_psnr(damaged, truth, mask) == 100
+    assert masked_ssim(damaged, truth, mask) == pytest.approx(1)
+    assert masked_psnr(damaged, truth, ~mask) < psnr(damaged, truth)
+    assert masked_ssim(damaged, truth, ~mask) < ssim(damaged, truth)
+
+
+def test_a_mask_of_everything_is_the_whole_picture(truth: Bytes) -> None:
+    whole, damaged = np.ones(truth.shape[:2], bool), noisy(truth, 8)
+    assert masked_psnr(damaged, truth, whole) == pytest.approx(psnr(damaged, truth))
+    inner = np.zeros_like(whole)
+    inner[5:-5, 5:-5] = True
+    assert masked_ssim(damaged, truth, inner) == pytest.approx(ssim(damaged, truth))
+
+
+@pytest.mark.parametrize("metric", [masked_psnr, masked_ssim])
+def test_wrong_masks_are_errors(
+    metric: Callable[[Bytes, Bytes, NDArray[np.bool_]], float], truth: Bytes
+) -> None:
+    for bad, words in (
+        (np.zeros((128, 88), bool), "empty mask"),
+        (np.ones((64, 88), bool), "wrong mask"),
+        (np.ones((128, 88), np.uint8), "wrong mask"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            metric(truth, truth, bad)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, ssim_uniform, ms_ssim])
 def test_more_damage_scores_worse(metric: Callable[[Bytes, Bytes], float], truth: Bytes) -> None:
     scores = [metric(noisy(truth, deviation), truth) for deviation in (2, 8, 30)]
     assert scores == sorted(scores, reverse=True)
@@ -110,6 +190,6 @@ def test_wrong_pictures_are_errors(
 
 def test_pictures_smaller_than_the_window_are_errors() -> None:
     small = np.zeros((8, 8, 3), np.uint8)
-    for metric in (ssim, ms_ssim, spectrum_ratio):
+    for metric in (ssim, ssim_uniform, ms_ssim, spectrum_ratio):
         with pytest.raises(ImageError, match="too small"):
             metric(small, small)

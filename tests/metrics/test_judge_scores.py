@@ -78,10 +78,10 @@ def test_a_blurred_truth_loses_sharpness_but_not_pose(judge: Judge) -> None:
         picture, keypoints = sample(number, number)
         soft = np.asarray(cv2.GaussianBlur(picture, (0, 0), 1.2), np.uint8)
         whole, lost = score(picture, picture, keypoints, judge), score(soft, picture, keypoints, judge)
-        assert lost.sharpness < 0.5 * whole.sharpness
+        assert lost.spectrum_top < 0.5 * whole.spectrum_top
         assert lost.laplacian < 0.5 * whole.laplacian
         assert lost.own_lpips > 0.001
-        assert lost.pose >= whole.pose - 0.2
+        assert lost.pck >= whole.pck - 0.2
 
 
 def test_a_wrong_person_loses_identity_but_not_pose(judge: Judge) -> None:
@@ -91,7 +91,7 @@ def test_a_wrong_person_loses_identity_but_not_pose(judge: Judge) -> None:
         right.append(score(sample(number, number + 50)[0], truth, keypoints, judge))
         wrong.append(score(sample(number + 100, number)[0], truth, keypoints, judge))
     assert summary(wrong).identity < summary(right).identity - 0.2
-    assert summary(wrong).pose > 0.8
+    assert summary(wrong).pck > 0.8
 
 
 def test_a_wrong_pose_loses_pose_but_not_identity(judge: Judge) -> None:
@@ -100,7 +100,7 @@ def test_a_wrong_pose_loses_pose_but_not_identity(judge: Judge) -> None:
         truth, keypoints = sample(number, number)
         right.append(score(truth, truth, keypoints, judge))
         wrong.append(score(sample(number, number + 50)[0], truth, keypoints, judge))
-    assert summary(wrong).pose < summary(right).pose - 0.2
+    assert summary(wrong).pck < summary(right).pck - 0.2
     assert summary(wrong).pose_error > 2 * summary(right).pose_error
     assert summary(wrong).identity > 0.5
 

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from flowpose.data.figures_set import figures
 from flowpose.model.autoencoder import BLOCK, STRIDE, Autoencoder, Decoder, Encoder, start_from
-from flowpose.model.generator import build_autoencoder
 from flowpose.model.pictures import to_bytes, to_pictures, to_tensor
-from flowpose.spec.reading import load_recipe
 from flowpose.spec.recipe import FiguresData
 
 WIDTHS, LATENTS = (8, 8, 8, 16), 6
@@ -53,17 +51,61 @@ def test_the_first_latents_have_unit_size(started: Autoencoder, pictures: Tensor
     torch.testing.assert_close(raw.std((0, 2, 3)), torch.ones(LATENTS), atol=1e-2, rtol=0)
 
 
-@torch.no_grad()
-def test_normalized_latents_have_mean_0_and_deviation_1(pictures: Tensor) -> None:
+def normalized(pictures: Tensor, emphasis: float) -> tuple[Autoencoder, Tensor]:
+    """A started autoencoder, moved and stretched in its first channels, and its normalized latents."""
     torch.manual_seed(1)
-    autoencoder = build_autoencoder(load_recipe("tiny").autoencoder)
-    autoencoder.encoder.layers[-1].bias.fill_(3.0)
-    before = autoencoder.decode(autoencoder.encode(pictures))
-    autoencoder.normalize_to(autoencoder.encoder(pictures))
-    z = autoencoder.encode(pictures)
-    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(z.shape[1]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(z.shape[1]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(autoencoder.decode(z), before, atol=1e-4, rtol=1e-4)
+    encoder, decoder = Encoder(WIDTHS, LATENTS), Decoder(WIDTHS, LATENTS, 1)
+    start_from(encoder, decoder, pictures)
+    encoder.layers[-1].bias.data[0] = 3.0
+    encoder.block.weight.data[1] *= 5.0
+    decoder.block.weight.data[:, 1] /= 5.0
+    autoencoder = Autoencoder(encoder, decoder, LATENTS).eval()
+    autoencoder.normalize_to(encoder(pictures), emphasis)
+    return autoencoder, autoencoder.encode(pictures)
+
+
+@torch.no_grad()
+def test_without_emphasis_every_channel_has_mean_0_and_deviation_1(pictures: Tensor) -> None:
+    autoencoder, z = normalized(pictures, 0.0)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(LATENTS), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(LATENTS), atol=1e-4, rtol=0)
+    torch.testing.assert_close(autoencoder.decode(z), autoencoder.decoder(autoencoder.encoder(pictures)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("emphasis", [0.75, 1.0])
+def test_what_shows_more_gets_a_larger_deviation(pictures: Tensor, emphasis: float) -> None:
+    """The first principal component shows most; over all channels the mean square stays 1."""
+    autoencoder, z = normalized(pictures, emphasis)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(LATENTS), atol=1e-4, rtol=0)
+    assert float(z.square().mean()) == pytest.approx(1, rel=0.02)
+    size = z.std((0, 2, 3))
+    assert size[0] > 1.2 > 0.9 > size[-1]
+    plain, flat = normalized(pictures, 0.0)
+    expected = plain.visibility(flat) ** emphasis
+    torch.testing.assert_close(
+        size / size.square().mean().sqrt(), expected / expected.square().mean().sqrt(), atol=0.03, rtol=0
+    )
+    torch.testing.assert_close(autoencoder.decode(z), plain.decode(flat), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_with_full_emphasis_noise_shows_alike_in_every_channel(pictures: Tensor) -> None:
+    """A channel's deviation over its visibility is what noise of size 1 hides of it; one number for all."""
+    autoencoder, z = normalized(pictures, 1.0)
+    seen = autoencoder.visibility(z)
+    assert float(seen.std() / seen.mean()) < 0.05
+    plain, flat = normalized(pictures, 0.0)
+    before = plain.visibility(flat)
+    assert float(before.std() / before.mean()) > 0.2
+
+
+@torch.no_grad()
+def test_visibility_is_the_size_of_a_channels_change(started: Autoencoder) -> None:
+    """The started decoder is linear, so it is that of the channel's own block."""
+    found = started.visibility(torch.randn(2, LATENTS, 3, 4, generator=torch.Generator().manual_seed(0)))
+    expected = started.decoder.block.weight.square().mean((0, 2, 3)).sqrt()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
 
 
 def test_a_dead_channel_does_not_divide_by_zero(started: Autoencoder) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flowpose.model.autoencoder import Autoencoder, Decoder, Encoder
 from flowpose.model.limb_field import JOINTS, WIDTH
+from flowpose.model.skeleton import SkeletonLatent
 from flowpose.model.transformer import SIZES, RPFMTransformer, positions
 
 HEIGHT, WIDE, LATENTS = 32, 48, 4
@@ -145,6 +147,44 @@ def test_a_token_carries_what_the_source_shows_at_the_same_limb() -> None:
     carried = (net.pose_tokens(keypoints, context) - context_free)[0, :, :tokens]
     assert (carried.argmax(dim=1) == torch.arange(tokens)).float().mean() > 0.9
     torch.testing.assert_close(carried.sum(1), torch.ones(tokens), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_span_changes_nothing_until_it_is_trained() -> None:
+    net = network()
+    t, r = torch.tensor([0.2, 0.4]), torch.tensor([0.9, 0.4])
+    plain = net.modulation(t, r)
+    assert torch.equal(plain, net.time(t)) and plain.shape == (2, 6 * SIZES["micro"].depth + 2, 64)
+    assert torch.equal(net.modulation(t, t), plain), "only an any-step network looks at r"
+    net.add_span()
+    assert torch.equal(net.modulation(t, r), plain)
+    nn.init.normal_(net.span.project.weight, std=0.05)
+    found = net.modulation(t, r)
+    assert not torch.allclose(found[0], plain[0])
+    torch.testing.assert_close(found[1] - plain[1], net.span(torch.zeros(1))[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("patch", [1, 2])
+def test_with_drawn_skeletons_nothing_is_matched_by_limb(patch: int) -> None:
+    widths = (8, 8, 8, 8)
+    autoencoder = Autoencoder(Encoder(widths, LATENTS), Decoder(widths, LATENTS, 1), LATENTS)
+    size, skeleton = SIZES["micro"], SkeletonLatent(HEIGHT, WIDE, patch, autoencoder)
+    net = RPFMTransformer(
+        size, height=HEIGHT, width=WIDE, latents=LATENTS, stride=8, patch=patch, skeleton=skeleton
+    )
+    nn.init.normal_(net.head.weight, std=0.05)
+    context, field = net.source(latents(2))
+    tokens = net.grid[0] * net.grid[1]
+    assert context.shape == (2, size.depth, 2, tokens, size.width) and field.shape == (2, tokens, WIDTH)
+    assert not [name for name in net.state_dict() if "match" in name or "sharpness" in name]
+    assert torch.equal(net.pose_tokens(poses(2), context), net.pose_tokens(poses(2), 0 * context))
+    first, _ = net(latents(2), times(2), latents(2, 5), poses(2))
+    for other in (
+        net(latents(2), times(2), latents(2, 6), poses(2)),
+        net(latents(2), times(2), latents(2, 5), poses(2, 8)),
+    ):
+        assert (other[0] - first).abs().max() > 1e-4
 
 
 def test_unpatch_undoes_the_order_of_patches() -> None:

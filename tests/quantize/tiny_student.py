@@ -33,7 +33,7 @@ def generator(spec: Recipe) -> Generator:
     """Random weights; gates, head and modulation are not zero, so that every part has a say in the picture."""
     torch.manual_seed(3)
     autoencoder = build_autoencoder(spec.autoencoder)
-    flow = build_flow(spec.model, spec.image, autoencoder.latents)
+    flow = build_flow(spec.model, spec.image, autoencoder)
     for layer in (flow.head, flow.time.project):
         nn.init.normal_(layer.weight, std=0.05)
         nn.init.normal_(layer.bias, std=0.2)
@@ -45,7 +45,9 @@ def generator(spec: Recipe) -> Generator:
 def make_artifact(root: Path, kind: str, spec: Recipe | None = None) -> Artifact:
     """A student or model artifact that holds `generator`; its own stage holds all parts of the recipe."""
     spec = spec or recipe()
-    config = {**stage_config(spec, "autoencoder"), **stage_config(spec, "train")}
+    config = {"name": kind}
+    for stage in ("autoencoder", "train", "distill"):
+        config |= stage_config(spec, stage)
     job = Job(recipe=spec, stage="distill", key=stage_key(None, kind, config), root=root)
     fields = {
         **job.fields(kind),

@@ -18,7 +18,7 @@ def recipe_data() -> dict[str, Any]:
         "autoencoder": {"latents": 4, "widths": [8, 8, 16, 16], "optim": dict(optim)},
         "model": {"size": "micro"},
         "train": {"optim": dict(optim)},
-        "distill": {"intervals": 4, "optim": dict(optim)},
+        "distill": {"method": "trajectory", "intervals": 4, "optim": dict(optim)},
         "quantize": {"calibration": "tiny"},
     }
 

@@ -55,6 +55,21 @@ def test_a_target_without_the_asked_precision(
             [{"stage": "train", "metric": "psnr", "min": 2, "max": 1}],
             "recipe.gates.0: min is above max",
         ),
+        (
+            "gates",
+            [{"stage": "finish", "metric": "psnr", "min": 1}],
+            "recipe.gates.0.stage: not a stage of this recipe, got 'finish', expected recipe.finish",
+        ),
+        (
+            "gates",
+            [{"stage": "train", "metric": "psnr", "min": 1, "of": "psnr"}],
+            "recipe.gates.0.of: got 'psnr', expected another measurement",
+        ),
+        (
+            "regressor",
+            {"optim": {"iterations": 5, "batch": 2, "warmup": 5}},
+            "recipe.regressor.optim.warmup: as long as the run, got 5",
+        ),
     ],
 )
 def test_each_mistake_is_told(

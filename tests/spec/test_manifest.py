@@ -19,6 +19,9 @@ GRAPH = {
     "outputs": [TENSOR],
 }
 GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
+REFERENCE = {
+    "name": "teacher", "source": "t.onnx", "frame": "f.onnx", "context": [2, 2], "grids": {"teacher-1": [0.0, 1.0]},
+}  # fmt: skip
 DATA: dict[str, Any] = {
     "kind": "graph",
     "name": "small",
@@ -65,6 +68,16 @@ def test_a_manifest_survives_json() -> None:
         ),
         ({"graphs": [{**GRAPH, "inputs": []}]}, "manifest.graphs.0.inputs: too few values (0)"),
         ({"image": {"height": 64}}, "manifest.image.width: missing key, expected a whole number"),
+        (
+            {"references": [{**REFERENCE, "grids": {"teacher-2": [0.0, 0.5]}}]},
+            "teacher-2 is no grid, got [0.0, 0.5], expected times from 0.0 up to 1.0",
+        ),
+        ({"references": [REFERENCE, REFERENCE]}, "wrong references, got ['teacher-1'] twice"),
+        ({"references": [REFERENCE], "kind": "engine"}, "got references in kind engine"),
+        (
+            {"references": [REFERENCE], "files": {"source.onnx": DIGEST}},
+            "not among the files, got ['f.onnx', 't.onnx']",
+        ),
         ({"format": 2}, "manifest.format: unknown value, got 2, expected 1"),
     ],
 )
@@ -72,3 +85,11 @@ def test_each_mistake_is_told(change: dict[str, Any], expected: str) -> None:
     with pytest.raises(SpecError) as caught:
         Manifest.parse({**DATA, **change}, "manifest")
     assert expected in str(caught.value)
+
+
+def test_what_is_run_is_what_graphs_and_goldens_name() -> None:
+    files = dict.fromkeys(["source.onnx", GOLDEN["inputs"], GOLDEN["outputs"], "t.onnx", "f.onnx"], DIGEST)
+    manifest = Manifest.parse(
+        {**DATA, "golden": GOLDEN, "references": [REFERENCE], "files": files}, "manifest"
+    )
+    assert manifest.run_files() == ("source.onnx", GOLDEN["inputs"], GOLDEN["outputs"])

@@ -26,8 +26,9 @@ from flowpose.train.teacher import (
     encode_all,
     flow_losses,
     train_teacher,
-    visibility,
 )
+
+UNSPOILT = {"parts": 0, "limbs": 0, "half_body": 0, "jitter": 0}
 
 
 def spec(**changes: object) -> TrainSpec:
@@ -64,12 +65,12 @@ class Oracle(nn.Module):
 
 def test_the_loss_wants_the_velocity_from_noise_to_data(latents: Latents) -> None:
     batch, field = draw_batch(latents, spec(), np.random.default_rng(0), 6), LimbField(48, 32, 8)
-    losses = flow_losses(Oracle(field, batch), field, torch.ones(1), batch, spec(), noise())
+    losses = flow_losses(Oracle(field, batch), field, batch, spec(), noise())
     assert float(losses["flow"]) < 1e-4 and float(losses["pose"]) == 0 and float(losses["loss"]) < 1e-4
 
 
 def test_a_batch_is_made_of_sources_and_their_targets(latents: Latents) -> None:
-    batch = draw_batch(latents, spec(targets=2, joint_dropout=0.0), np.random.default_rng(0), 12)
+    batch = draw_batch(latents, spec(targets=2, poses=UNSPOILT), np.random.default_rng(0), 12)
     assert batch.source.shape == (6, 2, 6, 4) and batch.target.shape == (12, 2, 6, 4)
     assert batch.keypoints.shape == (12, 133, 3) and batch.source_keypoints.shape == (6, 133, 3)
     source = batch.source[:, 0, 0, 0].repeat_interleave(2)
@@ -106,13 +107,22 @@ def test_crops_are_parts_of_pictures(latents: Latents) -> None:
     assert all(picture.tobytes() in every for picture in whole)
 
 
-def test_visible_channels_weigh_more() -> None:
-    class Decoder(nn.Module):
-        def decode(self, z: Tensor) -> Tensor:
-            return z * torch.tensor([3.0, 1.0])[:, None, None]
+def test_target_poses_are_spoilt_and_the_sources_own_are_not(latents: Latents) -> None:
+    changes = {**UNSPOILT, "half_body": 1.0}
+    batch = draw_batch(latents, spec(poses=changes, flip=False), np.random.default_rng(0), 12)
+    assert not batch.keypoints[:, 13:23].any() and batch.keypoints[:, :13].any()
+    assert batch.source_keypoints[:, 13:17].any()
 
-    weight = visibility(Decoder(), torch.zeros(2, 2, 3, 3))
-    assert weight.flatten().tolist() == pytest.approx([1.5, 0.5])
+
+def test_a_weight_of_zero_leaves_the_auxiliary_task_out(latents: Latents) -> None:
+    batch, field = draw_batch(latents, spec(), np.random.default_rng(0), 6), LimbField(48, 32, 8)
+    oracle = Oracle(field, batch)
+    oracle.register_forward_hook(lambda _, __, found: (found[0], found[1] + 1.0))
+    wrong = flow_losses(oracle, field, batch, spec(source_pose=0.5), noise())
+    assert float(wrong["pose"]) == pytest.approx(1.0, rel=1e-4)
+    assert float(wrong["loss"] - wrong["flow"]) == pytest.approx(0.5, rel=1e-4)
+    without = flow_losses(oracle, field, batch, spec(source_pose=0.0), noise())
+    assert float(without["loss"]) == float(without["flow"])
 
 
 def test_latents_are_made_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from .errors import ArtifactError, IntegrityError, SpecError
 from .spec.base import Spec, canonical
-from .spec.manifest import FORMAT, MANIFEST, Ancestor, Manifest
+from .spec.manifest import FORMAT, MANIFEST, Ancestor, GateResult, Manifest
 
 _PARTIAL = ".partial"
 _LOCK = "lock"
@@ -151,6 +151,30 @@ def creating(path: str | Path, **fields: Any) -> Iterator[Draft]:
         _seal(draft)
         _open(folder, verify=True)
         _move(folder, path)
+
+
+def with_gates(artifact: Artifact, gates: Iterable[GateResult]) -> Artifact:
+    """Returns the artifact with these gate results in place of those it had, sealed again.
+
+    Only `manifest.json` is written anew, in one step, so a killed process leaves the old one or the new one;
+    nothing is written where the results are the same. Key and files stay as they are, and artifacts that were
+    made from it before keep, in their history, the results of then.
+
+    Raises:
+        ArtifactError: the folder cannot be written, or the disk is full.
+        IntegrityError: the manifest was changed.
+    """
+    results = tuple(gates)
+    manifest = _read_manifest(artifact.path)
+    if manifest.gates != results:
+        changed = manifest.model_copy(update={"gates": results}).model_dump(mode="json")
+        with _explaining(artifact.path), _temporary(artifact.path) as folder:
+            (folder / MANIFEST).write_bytes(_rendered({**changed, "self_sha256": _self_digest(changed)}))
+            _flush(folder / MANIFEST)
+            os.replace(folder / MANIFEST, artifact.path / MANIFEST)
+            _flush(artifact.path)
+        manifest = _read_manifest(artifact.path)
+    return Artifact(artifact.path, manifest)
 
 
 def sweep(folder: str | Path) -> tuple[Path, ...]:

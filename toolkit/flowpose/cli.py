@@ -203,6 +203,41 @@ def bench(
     )
 
 
+@app.command()
+def evaluate(
+    model: ModelName,
+    split: Annotated[str, typer.Option(help="of the data set, as val or test")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="a tar or folder of people, a folder of splits, or a data root")
+    ] = None,
+    pairs: Annotated[int, typer.Option("--pairs", min=2, help="pairs that are drawn")] = 64,
+    sheet: Annotated[Path | None, typer.Option(help="a contact sheet is written here")] = None,
+    backend: Annotated[str | None, typer.Option(help="onnxruntime or openvino")] = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Quality of a model beside the truth, the copied source, its teacher and the other baselines."""
+    from flowpose.evaluate_command import evaluate_model
+
+    result = evaluate_model(
+        model,
+        split=split,
+        path=data,
+        pairs=pairs,
+        sheet_file=sheet,
+        backend=backend,
+        threads=threads,
+        say=say,
+    )
+
+    def table() -> None:
+        from flowpose.cli_tables import quality
+
+        Console().print(quality(result))
+
+    put(result, as_json, table, f"flowpose bench {model}")
+
+
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

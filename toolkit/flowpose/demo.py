@@ -21,22 +21,22 @@ from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.pose import Pose
 from flowpose.pose_files import read_poses
 from flowpose.report import draw_pose, sheet, write_video
-from flowpose.runtime import Model, load
+from flowpose.runtime import Model, load, load_reference, reference_rows
 from flowpose.runtime.loading import DEFAULT_MODEL, precisions
-from flowpose.spec.find import shipped
 
 __all__ = ["TEACHERS", "DemoResult", "LatencyRow", "run_demo"]
 
 Picture = NDArray[np.uint8]
 Say = Callable[[str], None]
 
-TEACHERS: Mapping[str, str | Path] = MappingProxyType(
+TEACHERS: Mapping[str, str] = MappingProxyType(
     {
-        "teacher, 16 evaluations": "people-128-teacher-16",
-        "teacher, 50 evaluations": "people-128-teacher-50",
+        "teacher, 16 evaluations": "teacher-16",
+        "teacher, 50 evaluations": "teacher-50",
     }
 )
-"""Label -> model: the student's teacher, unrolled to so many evaluations of its network for each frame."""
+"""Label -> reference of the model: its teacher, at so many evaluations of its network for each frame; those that
+are not shipped are listed as not measured."""
 
 STUDENT_RUNS, STUDENT_WARMUP = 100, 10
 TURNS, TURNS_WARMUP = (
@@ -82,7 +82,6 @@ def run_demo(
     out: str | Path,
     *,
     model: str | Path = DEFAULT_MODEL,
-    teachers: Mapping[str, str | Path] = TEACHERS,
     data: Sequence[Path] = DEFAULT_ROOTS,
     threads: int | None = None,
     turns: int = TURNS,
@@ -93,7 +92,6 @@ def run_demo(
     Args:
         out: the folder to write to; made if it is missing.
         model: name or directory of the student; every precision that it has is shown.
-        teachers: label -> name or directory; one that is not shipped is listed as not measured.
         data: folders that may hold `real/` with photographs; without one real.png is left out.
         threads: CPU threads for each run; as `flowpose.load` takes them when None.
         turns: timed runs of each model in the comparison.
@@ -113,7 +111,7 @@ def run_demo(
         *_photographs(students, folder / "real.png", data, say),
         *_motion(students, folder, say),
     ]
-    rows, document = _latencies(students, teachers, threads, turns, say)
+    rows, document = _latencies(students, threads, turns, say)
     latency = folder / "latency.json"
     latency.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     files.append(_written("latencies", latency, say))
@@ -172,19 +170,24 @@ def _motion(students: Mapping[str, Model], folder: Path, say: Say) -> list[Path]
 
 def _latencies(
     students: Mapping[str, Model],
-    teachers: Mapping[str, str | Path],
     threads: int | None,
     turns: int,
     say: Say,
 ) -> tuple[tuple[LatencyRow, ...], dict[str, Any]]:
     """The rows, and the JSON document that holds everything behind them."""
     source, poses = samples.source("sweater"), [pair.pose for pair in samples.pairs()]
-    absent = {label: f"{name} is not shipped" for label, name in teachers.items() if not _there(name)}
+    first = next(iter(students.values()))
+    there = reference_rows(first.manifest)
+    absent = {
+        label: f"{first.manifest.name}'s {reference} is not shipped"
+        for label, reference in TEACHERS.items()
+        if reference not in there
+    }
     models = {f"student, 1 evaluation, {precision}": model for precision, model in students.items()}
     alone = bench.measure(models, source, poses, n=STUDENT_RUNS, warmup=STUDENT_WARMUP)
-    for label, name in teachers.items():
+    for label, reference in TEACHERS.items():
         if label not in absent:
-            models[f"{label}, fp32"] = load(name, precision="fp32", threads=threads)
+            models[f"{label}, fp32"] = load_reference(first.path, reference, threads=threads)
     together = bench.measure(models, source, poses, n=turns, warmup=TURNS_WARMUP, stages=("frame",))
     rows = (
         *_rows(together, tuple(models)),
@@ -203,10 +206,6 @@ def _latencies(
         "poses": len(poses),
     }
     return rows, document
-
-
-def _there(name: str | Path) -> bool:
-    return Path(name).is_dir() or str(name) in shipped("models")
 
 
 def _rows(report: bench.Report, labels: Sequence[str]) -> tuple[LatencyRow, ...]:

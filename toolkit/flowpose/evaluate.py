@@ -1,72 +1,57 @@
-"""Quality of anything that makes pictures, on the same validation pairs, beside the baselines it must beat."""
+"""Quality of the generators of every stage, on the same validation pairs, beside the baselines they must beat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowpose import data
+from flowpose.artifact import Artifact
+from flowpose.comparison import (
+    Draw,
+    Images,
+    Pairs,
+    copy_source,
+    judge,
+    measurements,
+    row,
+    scores_of,
+    truth_row,
+    validation,
+)
 from flowpose.flow import end_dense
 from flowpose.job import Job
-from flowpose.metrics import Judge, Scores, View, score, summary
+from flowpose.metrics import Scores, own_lpips, summary
 from flowpose.model.generator import Generator
 from flowpose.model.pictures import to_pictures, to_tensor
 from flowpose.spec.manifest import Measurement
-from flowpose.spec.recipe import EvaluateSpec, FiguresData, FolderData, ImageSpec, Recipe
 
-Images = NDArray[np.uint8]
-Draw = Callable[[Images, NDArray[np.float32]], Images]
-"""Sources u8[n, H, W, 3] and keypoints f32[n, 133, 3] -> pictures u8[n, H, W, 3]."""
+__all__ = [
+    "MIDDLES",
+    "Draw",
+    "Images",
+    "Pairs",
+    "baselines",
+    "best_middle",
+    "copy_source",
+    "drawer",
+    "judge",
+    "measure",
+    "middle_row",
+    "scores",
+    "scores_of",
+    "teacher_grid",
+    "teacher_middle",
+    "teacher_rows",
+    "validation",
+]
 
-UNITS = {"psnr": "dB"}
 BATCH = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Validation pairs in memory, and what the judge sees in their truths."""
-
-    split: str
-    sources: Images
-    truths: Images
-    keypoints: NDArray[np.float32]
-    views: tuple[View, ...]
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-
-@lru_cache(maxsize=1)
-def judge() -> Judge:
-    """The packaged judge, loaded once a process."""
-    return Judge()
-
-
-def validation(recipe: Recipe, roots: tuple[Path, ...]) -> Pairs:
-    """The pairs that the recipe is judged on: the same for every stage and run."""
-    return _validation(recipe.data, recipe.image, recipe.evaluate, roots)
-
-
-@lru_cache(maxsize=2)
-def _validation(
-    source: FolderData | FiguresData, size: ImageSpec, spec: EvaluateSpec, roots: tuple[Path, ...]
-) -> Pairs:
-    pictures = data.read(source, size, spec.split, roots)
-    numbers = np.array(list(data.draw_pairs(pictures, spec.pairs, spec.seed)))
-    truths = pictures.images[numbers[:, 1]]
-    return Pairs(
-        split=spec.split,
-        sources=pictures.images[numbers[:, 0]],
-        truths=truths,
-        keypoints=pictures.keypoints[numbers[:, 1]],
-        views=tuple(judge().view(truth) for truth in truths),
-    )
+MIDDLES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+MIDDLE = 0.5  # of a teacher whose best was not looked for
+MIDDLE_ROW, MIDDLE_METRIC = "teacher-2", "t_mid"
 
 
 def drawer(generator: Generator) -> Draw:
@@ -84,41 +69,67 @@ def drawer(generator: Generator) -> Draw:
     return draw
 
 
-def copy_source(sources: Images, keypoints: NDArray[np.float32]) -> Images:
-    """The baseline that ignores the pose."""
-    return sources
-
-
 def scores(draw: Draw, pairs: Pairs) -> Scores:
     """Mean scores of a Draw against the truths."""
-    made = draw(pairs.sources, pairs.keypoints)
-    rows = zip(made, pairs.truths, pairs.keypoints, pairs.views, strict=True)
-    return summary([score(m, t, k, judge(), truth_view=v) for m, t, k, v in rows])
+    return summary(scores_of(draw(pairs.sources, pairs.keypoints), pairs))
 
 
 def measure(job: Job, contenders: Sequence[tuple[str, Draw]]) -> tuple[Measurement, ...]:
     """Measurements of (label, Draw) contenders on the recipe's validation pairs; `stage` holds the label."""
     pairs = validation(job.recipe, job.data)
-    return tuple(
-        Measurement(
-            metric=metric, value=value, unit=UNITS.get(metric, ""), n=len(pairs),
-            set=f"{job.set_name}/{pairs.split}", against="truth", stage=label,
-        )
-        for label, draw in contenders
-        for metric, value in asdict(scores(draw, pairs)).items()
-    )  # fmt: skip
+    return measurements([row(label, draw, pairs) for label, draw in contenders], _set(job, pairs))
 
 
 def baselines(job: Job) -> tuple[Measurement, ...]:
     """The truth itself (the judge's own ceiling for pose) and the copied source."""
-    truths = validation(job.recipe, job.data).truths
-    return measure(job, [("truth", lambda sources, keypoints: truths), ("copy-source", copy_source)])
+    pairs = validation(job.recipe, job.data)
+    return measurements([truth_row(pairs), row("copy-source", copy_source, pairs)], _set(job, pairs))
 
 
-def teacher_rows(job: Job, teacher: Generator) -> tuple[Measurement, ...]:
-    """The teacher at each number of evaluations that the recipe lists: Euler on the end-dense grid."""
+def _set(job: Job, pairs: Pairs) -> str:
+    return f"{job.set_name}/{pairs.split}"
+
+
+def teacher_grid(steps: int, middle: float = MIDDLE) -> tuple[float, ...]:
+    """The grid of a teacher at so many Euler evaluations: (0, 1), (0, middle, 1), or end-dense."""
+    return (0.0, middle, 1.0) if steps == 2 else end_dense(steps)
+
+
+def teacher_rows(job: Job, teacher: Generator, middle: float = MIDDLE) -> tuple[Measurement, ...]:
+    """The teacher at each number of evaluations that the recipe lists: Euler on `teacher_grid`."""
     contenders = [
-        (f"teacher-{steps}", drawer(teacher.on_grid(end_dense(steps), "euler")))
+        (f"teacher-{steps}", drawer(teacher.on_grid(teacher_grid(steps, middle), "euler")))
         for steps in job.recipe.evaluate.teacher_steps
     ]
     return measure(job, contenders)
+
+
+def best_middle(job: Job, teacher: Generator, candidates: Sequence[float] = MIDDLES) -> float:
+    """The candidate t_mid at which two Euler evaluations have the least mean own-LPIPS on the validation pairs."""
+    pairs = validation(job.recipe, job.data)
+
+    def distance(middle: float) -> float:
+        draw = drawer(teacher.on_grid(teacher_grid(2, middle), "euler"))
+        views = [judge().view(picture) for picture in draw(pairs.sources, pairs.keypoints)]
+        return float(np.mean([own_lpips(a, b) for a, b in zip(views, pairs.views, strict=True)]))
+
+    return min(candidates, key=distance)
+
+
+def middle_row(job: Job, middle: float) -> Measurement:
+    """`teacher-2.t_mid` as the teacher's artifact keeps it."""
+    pairs = validation(job.recipe, job.data)
+    return Measurement(
+        metric=MIDDLE_METRIC,
+        value=middle,
+        n=len(pairs),
+        set=_set(job, pairs),
+        against="truth",
+        stage=MIDDLE_ROW,
+    )
+
+
+def teacher_middle(teacher: Artifact) -> float:
+    """t_mid as a model artifact keeps it, MIDDLE where its best was not looked for."""
+    kept = [m for m in teacher.manifest.measurements if (m.stage, m.metric) == (MIDDLE_ROW, MIDDLE_METRIC)]
+    return kept[0].value if kept else MIDDLE

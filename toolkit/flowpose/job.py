@@ -2,37 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from flowpose.artifact import Artifact, ancestors, place, stage_key
+from flowpose.artifact import Artifact, ancestors, find_by_key, open_artifact, place, stage_key
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.spec.manifest import Measurement
-from flowpose.spec.recipe import Recipe
+from flowpose.spec.reading import load_calibration, load_recipe
+from flowpose.spec.recipe import DeepFashionData, FiguresData, Recipe
 
-Stage = Literal["autoencoder", "train", "distill", "quantize", "export"]
-ORDER: tuple[Stage, ...] = ("autoencoder", "train", "distill", "quantize", "export")
+Stage = Literal["autoencoder", "train", "regressor", "distill", "finish", "quantize", "export"]
+ORDER: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "distill", "finish", "quantize", "export")
+OPTIONAL: tuple[Stage, ...] = ("regressor", "finish")
+"""Stages that a recipe has where the part of that name is not None."""
+
+PARENTS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
+    {
+        "autoencoder": (),
+        "train": ("autoencoder",),
+        "regressor": ("train",),
+        "distill": ("train",),
+        "finish": ("distill",),
+        "quantize": ("finish", "distill"),
+        "export": ("quantize",),
+    }
+)
+"""What each stage starts from: the first of these that the recipe has."""
+
+GOALS: Mapping[Stage, Stage] = MappingProxyType({"distill": "finish"})
+"""Who asks for the key's stage gets this one too: a student is there when it is finished."""
 
 DEPENDS: Mapping[Stage, tuple[str, ...]] = MappingProxyType(
     {
         "autoencoder": ("data", "image", "autoencoder"),
         "train": ("model", "train"),
+        "regressor": ("regressor",),
         "distill": ("distill",),
+        "finish": ("finish",),
         "quantize": ("quantize",),
         "export": ("export",),
     }
 )
 """The parts of the recipe that each stage adds to its parent's key."""
 
+FITTED: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "distill", "finish")
+"""Stages that learn from the train split."""
+
 SILENT = {"optim": {"checkpoint_every", "sample_every"}}
 """Settings that change how a stage is watched, not what it makes."""
 
 TOOLS = ("flowpose", "torch", "numpy", "onnx", "nvidia-modelopt", "onnxruntime", "openvino")
+
+
+def stages_of(recipe: Recipe, until: Stage = "export") -> tuple[Stage, ...]:
+    """The stages that a recipe has, in order, up to `until`; up to `distill` means with `finish` (see GOALS)."""
+    last = ORDER.index(GOALS.get(until, until))
+    return tuple(
+        stage for stage in ORDER[: last + 1] if stage not in OPTIONAL or getattr(recipe, stage) is not None
+    )
+
+
+def parent_stage(recipe: Recipe, stage: Stage) -> Stage | None:
+    """The stage that a stage of this recipe starts from; None for the first."""
+    here = stages_of(recipe)
+    return next((each for each in PARENTS[stage] if each in here), None)
 
 
 def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
@@ -41,19 +82,73 @@ def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     for name in DEPENDS[stage]:
         part = getattr(recipe, name)
         parts[name] = part.model_dump(mode="json", exclude=SILENT if hasattr(part, "optim") else None)
+    if stage == "train" and recipe.train.start:
+        parts["start"] = stage_keys(load_recipe(recipe.train.start))["train"]
     return parts
 
 
 def stage_keys(recipe: Recipe, calibration: Mapping[str, Any] | None = None) -> dict[Stage, str]:
-    """The key of every stage; they depend on the recipe and its calibration set only, not on what exists."""
+    """The key of every stage that the recipe has; they depend on it and its calibration set, not on what exists.
+
+    The graphs hold the L1 baseline beside the student, so their key depends on its key, too.
+    """
     keys: dict[Stage, str] = {}
-    parent = None
-    for stage in ORDER:
+    for stage in stages_of(recipe):
         config = stage_config(recipe, stage)
         if stage == "quantize":
             config = {**config, "calibration": dict(calibration or {})}
-        parent = keys[stage] = stage_key(parent, stage, config)
+        if stage == "export" and "regressor" in keys:
+            config = {**config, "regressor": keys["regressor"]}
+        parent = parent_stage(recipe, stage)
+        keys[stage] = stage_key(keys[parent] if parent else None, stage, config)
     return keys
+
+
+def data_digest(recipe: Recipe, split: str, roots: tuple[Path, ...]) -> str | None:
+    """The sha256 of what a split of the recipe's data is on this disk; None for drawn data, or where it is not.
+
+    Of a tar every byte counts, of a folder its annotations and the names and sizes of its pictures, of
+    DeepFashion the annotation and pair files.
+    """
+    data = recipe.data
+    if isinstance(data, FiguresData):
+        return None
+    folder = next(
+        (each for each in (Path(data.path), *(root / data.path for root in roots)) if each.is_dir()), None
+    )
+    if folder is None:
+        return None
+    own = (
+        rf"fash?ion-resize-\w+-{split}\.csv"
+        if isinstance(data, DeepFashionData)
+        else rf"{split}(-\d+)?(\.tar)?"
+    )
+    parts = tuple(sorted(each for each in folder.iterdir() if re.fullmatch(own, each.name)))
+    return _digest(parts) if parts else None
+
+
+@lru_cache(maxsize=2)
+def _digest(parts: tuple[Path, ...]) -> str:
+    """The sha256 of files and folders; read once a process."""
+    found = hashlib.sha256()
+    for part in parts:
+        for line in _lines(part):
+            found.update(line)
+    return found.hexdigest()
+
+
+def _lines(part: Path) -> Iterator[bytes]:
+    """What a file or a folder adds to a digest: its name, then its bytes, or those of its annotations and a list."""
+    yield f"{part.name}\n".encode()
+    if part.is_file():
+        with part.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+        return
+    for path in sorted(each for each in part.rglob("*") if each.is_file()):
+        yield f"{path.relative_to(part).as_posix()} {path.stat().st_size}\n".encode()
+        if path.suffix == ".json":
+            yield path.read_bytes()
 
 
 def versions() -> dict[str, str]:
@@ -112,6 +207,27 @@ class Job:
             against=against, stage=self.stage,
         )  # fmt: skip
 
+    def sibling(self, stage: Stage) -> Artifact | None:
+        """The artifact of another stage of this recipe; None where the recipe lacks the stage or nobody made it.
+
+        Raises:
+            IntegrityError: it was changed.
+        """
+        calibration = load_calibration(self.recipe.quantize.calibration).model_dump(mode="json")
+        key = stage_keys(self.recipe, calibration).get(stage)
+        found = find_by_key(self.root, key) if key else None
+        return open_artifact(found) if found else None
+
+    def _made_of(self) -> dict[str, Any]:
+        """The settings and, where the stage learns, the data that this stage's artifact comes from."""
+        made = {"name": self.stage, **stage_config(self.recipe, self.stage)}
+        digest = data_digest(self.recipe, "train", self.data) if self.stage in FITTED else None
+        if digest:
+            made["data_digest"] = digest
+        if self.stage == "export" and self.recipe.regressor is not None:
+            made["regressor_key"] = stage_keys(self.recipe)["regressor"]
+        return made
+
     def fields(self, kind: str) -> dict[str, Any]:
         """The manifest's fields that every stage fills in the same way."""
         return {
@@ -119,7 +235,7 @@ class Job:
             "name": self.recipe.name,
             "key": self.key,
             "parent": self.parent.manifest.key if self.parent else None,
-            "stage": {"name": self.stage, **stage_config(self.recipe, self.stage)},
+            "stage": self._made_of(),
             "image": {"height": self.recipe.image.height, "width": self.recipe.image.width},
             "pose": {"format": "coco-wholebody-133", "joints": 133},
             "built_with": versions(),

@@ -18,20 +18,23 @@ from typing import Any
 from flowpose.artifact import Artifact, find_by_key, open_artifact
 from flowpose.compile import check_machine, compile_graph, engine_key
 from flowpose.data_roots import DEFAULT_ROOTS
-from flowpose.errors import GateFailed, MissingDependency
-from flowpose.job import ORDER, Job, Stage, stage_keys
+from flowpose.errors import MissingDependency
+from flowpose.gates import Case, settled
+from flowpose.job import Job, Stage, parent_stage, stage_keys, stages_of
 from flowpose.spec.calibration import Calibration
 from flowpose.spec.check import check, check_recipe
 from flowpose.spec.manifest import GateResult
 from flowpose.spec.reading import load_calibration
-from flowpose.spec.recipe import Gate, Recipe
+from flowpose.spec.recipe import Recipe
 from flowpose.spec.target import Target
 
 MAKERS: Mapping[Stage, tuple[str, str, str]] = MappingProxyType(
     {
         "autoencoder": ("flowpose.train", "train_autoencoder", "train"),
         "train": ("flowpose.train", "train_teacher", "train"),
+        "regressor": ("flowpose.distill", "train_regressor", "train"),
         "distill": ("flowpose.distill", "distill", "train"),
+        "finish": ("flowpose.distill", "finish", "train"),
         "quantize": ("flowpose.quantize", "quantize", "quantize"),
         "export": ("flowpose.export", "export", "quantize"),
     }
@@ -61,7 +64,11 @@ class Done:
     artifact: Artifact
     skipped: bool
     seconds: float
-    gates: tuple[GateResult, ...] = ()
+
+    @property
+    def gates(self) -> tuple[GateResult, ...]:
+        """What was judged of it, as its manifest keeps it."""
+        return self.artifact.manifest.gates
 
     def plain(self) -> dict[str, Any]:
         """The same as JSON data."""
@@ -94,33 +101,36 @@ class Run:
     say: Say = silent
 
     def stages(self, until: Stage = "export") -> list[Done]:
-        """Makes or finds the artifacts of all stages up to `until`, in order.
+        """Makes or finds the artifacts of all stages of the recipe up to `until`, in order, and judges them.
+
+        Up to `distill` means up to the finished student, where the recipe has a finish.
 
         Raises:
             IntegrityError: an artifact that is there was changed.
-            GateFailed: a measurement is outside the recipe's limits.
+            GateFailed: a measurement is outside the recipe's limits; what was made stays.
             FlowposeError: what the stages raise.
         """
         check_recipe(self.recipe)
         calibration = load_calibration(self.recipe.quantize.calibration)
         keys = stage_keys(self.recipe, calibration.model_dump(mode="json"))
-        wanted = ORDER[: ORDER.index(until) + 1]
+        wanted = stages_of(self.recipe, until)
         check_packages([stage for stage in wanted if not find_by_key(self.root, keys[stage])])
-        done: list[Done] = []
+        done: dict[Stage, Done] = {}
         for number, stage in enumerate(wanted, 1):
-            parent = done[-1].artifact if done else None
+            parent = parent_stage(self.recipe, stage)
             job = Job(
                 recipe=self.recipe,
                 stage=stage,
                 key=keys[stage],
                 root=self.root,
-                parent=parent,
+                parent=done[parent].artifact if parent else None,
                 data=self.data,
             )
-            done.append(self._one(job, calibration, f"[{number}/{len(wanted)}] {stage}"))
-        return done
+            before = tuple(each.artifact for each in done.values())
+            done[stage] = self._one(job, calibration, f"[{number}/{len(wanted)}] {stage}", before)
+        return list(done.values())
 
-    def _one(self, job: Job, calibration: Calibration, title: str) -> Done:
+    def _one(self, job: Job, calibration: Calibration, title: str, before: tuple[Artifact, ...]) -> Done:
         begun = time.perf_counter()
         found = find_by_key(self.root, job.key)
         if found or job.path.exists():  # a folder without a manifest is an error now, not after the work
@@ -131,8 +141,16 @@ class Run:
             artifact = make(job, calibration) if job.stage == "quantize" else make(job)
         seconds = time.perf_counter() - begun
         self.say(f"{title}  {job.key[:12]}  {'there, skipped' if found else f'made in {seconds:.1f} s'}")
-        gates = judged(self.recipe.gates, job.stage, artifact, self.waive)
-        return Done(stage=job.stage, artifact=artifact, skipped=bool(found), seconds=seconds, gates=gates)
+        artifact = self._settled(job.stage, artifact, before)
+        return Done(stage=job.stage, artifact=artifact, skipped=bool(found), seconds=seconds)
+
+    def _settled(self, stage: str, artifact: Artifact, before: tuple[Artifact, ...] = ()) -> Artifact:
+        """The artifact with its gates judged by this recipe and these waivers, whenever it was made."""
+        case = Case(
+            recipe=self.recipe, stage=stage, artifact=artifact, others=before, waive=self.waive,
+            root=self.root, data=self.data,
+        )  # fmt: skip
+        return settled(case)
 
     def compile(self, graph: Artifact, target: Target) -> Done:
         """The engine of a graph for a target, made on this machine."""
@@ -149,8 +167,8 @@ class Run:
         self.say(
             f"compile  {engine.manifest.key[:12]}  {'there, skipped' if there else f'made in {seconds:.1f} s'}"
         )
-        gates = (*engine.manifest.gates, *judged(self.recipe.gates, "compile", engine, self.waive))
-        return Done(stage="compile", artifact=engine, skipped=bool(there), seconds=seconds, gates=gates)
+        engine = self._settled("compile", engine)
+        return Done(stage="compile", artifact=engine, skipped=bool(there), seconds=seconds)
 
 
 def check_packages(stages: Sequence[Stage]) -> None:
@@ -187,65 +205,6 @@ def maker(stage: Stage) -> Callable[..., Artifact]:
             got=error.name,
             fix=f"pip install 'flowpose[{extra}]'",
         ) from error
-
-
-def judged(
-    gates: Sequence[Gate], stage: str, artifact: Artifact, waive: Mapping[str, str]
-) -> tuple[GateResult, ...]:
-    """The results of a stage's gates.
-
-    A gate's metric is `metric` or `label.metric`, where the label says what was measured (`student.psnr`).
-
-    Raises:
-        GateFailed: a value is outside its limit and not waived, or was not measured.
-    """
-    results = [result for gate in gates if gate.stage == stage for result in _limits(gate, artifact, waive)]
-    failed = [result for result in results if not result.passed and result.waived is None]
-    if failed:
-        worst = failed[0]
-        raise GateFailed(
-            f"{artifact.path} {worst.metric}", "outside the recipe's limit", got=f"{worst.value:.4g}",
-            expected=f"limit {worst.limit:.4g}", fix=f"--waive {worst.metric}=REASON, or change the recipe",
-        )  # fmt: skip
-    return tuple(results)
-
-
-def _limits(gate: Gate, artifact: Artifact, waive: Mapping[str, str]) -> list[GateResult]:
-    value = measured(artifact, gate.metric)
-    found = []
-    for limit, sign in ((gate.min, 1), (gate.max, -1)):
-        if limit is not None:
-            passed = sign * (value - limit) >= 0
-            waived = None if passed else waive.get(gate.metric)
-            found.append(
-                GateResult(
-                    stage=gate.stage,
-                    metric=gate.metric,
-                    limit=limit,
-                    value=value,
-                    passed=passed,
-                    waived=waived,
-                )
-            )
-    return found
-
-
-def measured(artifact: Artifact, metric: str) -> float:
-    """The value of `metric` or `label.metric` among an artifact's measurements.
-
-    Raises:
-        GateFailed: it was not measured, or for several labels and none is given.
-    """
-    rows = artifact.manifest.measurements
-    found = [m for m in rows if metric in (m.metric, f"{m.stage}.{m.metric}")]
-    where, labels = f"{artifact.path} {metric}", sorted({m.stage for m in found})
-    if not found:
-        known = ", ".join(sorted({f"{m.stage}.{m.metric}" for m in rows})) or "nothing"
-        raise GateFailed(where, "was not measured", expected=f"one of {known}")
-    if len(labels) > 1:
-        names = ", ".join(f"{label}.{metric}" for label in labels)
-        raise GateFailed(where, "was measured of several things", expected=f"one of {names}")
-    return found[0].value
 
 
 def run(run: Run, target: Target) -> tuple[list[Done], Path]:

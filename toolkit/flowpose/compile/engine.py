@@ -66,7 +66,7 @@ def compile_graph(
     fields = _fields(graph, target, config, candidates)
     fields.update(key=key, card={**_card(graph.manifest, excluded), "choice": choice})
     with creating(path, **fields) as draft:
-        for name in graph.manifest.files:
+        for name in graph.manifest.run_files():  # references stay with the graph
             shutil.copyfile(graph.file(name), draft / name)
     return open_artifact(path)
 

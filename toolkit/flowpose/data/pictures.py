@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,8 @@ class Pictures:
         keypoints: f32[n, 133, 3], x and y in pixels of these images, score 0 (missing) or more.
         identities: i64[n]; pictures of one number show one person in the same clothes.
         names: n names, for reports.
+        pairs: i64[p, 2] (source, target) picture numbers that somebody published, in their order; only these are
+            drawn then. None: any picture of an identity goes with any other.
     """
 
     split: str
@@ -29,6 +31,7 @@ class Pictures:
     keypoints: NDArray[np.float32]
     identities: NDArray[np.int64]
     names: tuple[str, ...]
+    pairs: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,6 +46,15 @@ class Pictures:
             raise DataError(self.split, "no identity has two pictures", expected="two or more of one person")
         return found
 
+    @cached_property
+    def partners(self) -> Mapping[int, NDArray[np.int64]]:
+        """The targets of each source of `pairs`; nothing where there are none."""
+        if self.pairs is None or not len(self.pairs):
+            return {}
+        rows = self.pairs[np.argsort(self.pairs[:, 0], kind="stable")]
+        sources, starts = np.unique(rows[:, 0], return_index=True)
+        return dict(zip(sources.tolist(), np.split(rows[:, 1], starts[1:]), strict=True))
+
 
 def draw_sets(
     pictures: Pictures, rng: np.random.Generator, sources: int, targets: int
@@ -50,8 +62,11 @@ def draw_sets(
     """(source i64[S], target i64[S, m]) picture numbers: each source with m targets of the same identity.
 
     Any picture of an identity may be the source of any other, so pairs are drawn both ways. A target is never
-    its own source; targets repeat only where an identity has fewer than m others.
+    its own source; targets repeat only where an identity has fewer than m others. Of published pairs each is
+    equally likely to give a source and its first target; the further targets are other published ones.
     """
+    if pictures.pairs is not None:
+        return _published_sets(pictures, pictures.pairs, rng, sources, targets)
     groups = pictures.groups
     first, rest = [], []
     for pick in rng.integers(len(groups), size=sources):
@@ -61,11 +76,42 @@ def draw_sets(
     return np.array(first), np.array(rest)
 
 
+def _published_sets(
+    pictures: Pictures, pairs: NDArray[np.int64], rng: np.random.Generator, sources: int, targets: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    drawn = pairs[rng.integers(len(pairs), size=sources)]
+    rest = []
+    for source, target in drawn.tolist():
+        order = rng.permutation(pictures.partners[source])
+        rest.append(np.resize(np.append(target, order[order != target]), targets))
+    return drawn[:, 0], np.array(rest)
+
+
 def draw_pairs(pictures: Pictures, count: int, seed: int) -> Iterator[tuple[int, int]]:
-    """Yields `count` (source, target) picture numbers, spread over the identities; the same for the same seed."""
+    """Yields `count` (source, target) picture numbers, spread over the identities; the same for the same seed.
+
+    Of published pairs: all of them, in their own order, where `count` is their number, and a draw without
+    repetition where it is less.
+
+    Raises:
+        DataError: more than the published pairs are asked for.
+    """
     rng = np.random.default_rng(seed)
+    if pictures.pairs is not None:
+        order = _published_order(pictures.split, len(pictures.pairs), count, rng)
+        yield from ((source, target) for source, target in pictures.pairs[order].tolist())
+        return
     groups = pictures.groups
     order = rng.permutation(len(groups))
     for index in range(count):
         source, target = rng.permutation(groups[order[index % len(groups)]])[:2]
         yield int(source), int(target)
+
+
+def _published_order(split: str, published: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    if count > published:
+        raise DataError(
+            split, "fewer pairs are published", got=published, expected=f"{count} or more",
+            fix=f"ask for {published} pairs, as --set evaluate.pairs={published}, or --set data.pairs=all",
+        )  # fmt: skip
+    return np.arange(published) if count == published else rng.permutation(published)[:count]

@@ -1,22 +1,169 @@
-"""Distillation: a many-step teacher becomes a one-step student. One record, one function, one row a method."""
+"""Distillation: a many-step teacher becomes a one- or two-step student. One record, one class, one row a method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Protocol
 
-from flowpose.artifact import Artifact
-from flowpose.distill.trajectory import distill_trajectory
+import numpy as np
+from torch import nn
+
+from flowpose.artifact import Artifact, creating
+from flowpose.distill.adversarial import Adversarial
+from flowpose.distill.bootstrap import Bootstrap
+from flowpose.distill.flowmap import FlowMap
+from flowpose.distill.student import (
+    Conditions,
+    Learner,
+    Made,
+    Setting,
+    made_by,
+    new_student,
+    parent_of,
+    set_up,
+    truth_losses,
+)
+from flowpose.distill.trajectory import Trajectory
+from flowpose.errors import ArtifactError
+from flowpose.evaluate import drawer, measure
 from flowpose.job import Job
-from flowpose.spec.recipe import TrajectoryDistillation
+from flowpose.model.generator import Generator
+from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
+from flowpose.optimize import Draw, Losses, Task, run, sealed_by_main
+from flowpose.spec.recipe import (
+    BootstrapDistillation,
+    Distillation,
+    FlowMapDistillation,
+    OptimSpec,
+    RegressorSpec,
+    TrajectoryDistillation,
+)
+from flowpose.train.teacher import write_samples
 
-METHODS: Mapping[type, Callable[[Job], Artifact]] = MappingProxyType(
-    {TrajectoryDistillation: distill_trajectory}
+
+class Method(Protocol):
+    """What a method adds to the losses on the truth."""
+
+    def draw(self, rng: np.random.Generator, size: int) -> Conditions:
+        """A batch of conditions."""
+
+    def losses(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
+        """Weighted losses, all of them added."""
+
+
+METHODS: Mapping[type[Distillation], Callable[[Setting], Method]] = MappingProxyType(
+    {TrajectoryDistillation: Trajectory, BootstrapDistillation: Bootstrap, FlowMapDistillation: FlowMap}
 )
 
-__all__ = ["METHODS", "distill"]
+__all__ = ["METHODS", "Method", "distill", "finish", "train_regressor"]
 
 
 def distill(job: Job) -> Artifact:
-    """Makes the student artifact by the recipe's method."""
-    return METHODS[type(job.recipe.distill)](job)
+    """Makes the student artifact of a teacher by the recipe's method.
+
+    Raises:
+        ArtifactError: the job has no teacher.
+        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+    """
+    teacher = parent_of(job, "model", "flowpose train")
+    spec = job.recipe.distill
+    setting = set_up(job, spec, teacher)
+    method = METHODS[type(spec)](setting)
+    student = new_student(setting, teacher)
+
+    def losses(module: nn.Module, draw: Draw) -> Losses:
+        drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
+        batch = drawn.on(next(module.parameters()).device)
+        made = made_by(module, batch)
+        reference = setting.reference.to(made.pictures.device)
+        own = method.losses(module, batch, made, draw)
+        real = truth_losses(made.pictures, made.truth(batch), reference, spec)
+        total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
+        return {"loss": total, **own, **real}
+
+    _train(job, Learner(student, spec.second), losses, student, spec.optim)
+    return _sealed(job, student)
+
+
+def finish(job: Job) -> Artifact:
+    """Makes the student artifact of a distilled student by the recipe's adversarial finish.
+
+    Raises:
+        ArtifactError: the job has no student, or the student's teacher is not there.
+        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+    """
+    spec, recipe = job.recipe.finish, job.recipe
+    before = parent_of(job, "student", "flowpose distill")
+    teacher = job.sibling("train")
+    if spec is None or teacher is None:
+        raise ArtifactError(job.path, "needs recipe.finish and the teacher", fix="flowpose train")
+    setting = set_up(job, recipe.distill, teacher)
+    student = load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER).requires_grad_(True)
+    contest = Adversarial(setting, spec, student, recipe.distill.second)
+    _train(job, contest.module, contest.losses, student, spec.optim)
+    return _sealed(job, student)
+
+
+def train_regressor(job: Job) -> Artifact:
+    """Makes the baseline: the student's network, started from the teacher's weights, L1 to the truth alone.
+
+    Raises:
+        ArtifactError: the job has no teacher.
+        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+    """
+    teacher = parent_of(job, "model", "flowpose train")
+    own = job.recipe.regressor
+    if own is None:
+        raise ArtifactError(job.path, "needs recipe.regressor", fix="add regressor to the recipe")
+    spec = regressor_spec(own)
+    setting = set_up(job, spec, teacher)
+    student = new_student(setting, teacher)
+    method = Trajectory(setting)
+
+    def losses(module: nn.Module, draw: Draw) -> Losses:
+        drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
+        batch = drawn.on(next(module.parameters()).device)
+        made = made_by(module, batch)
+        reference = setting.reference.to(made.pictures.device)
+        real = truth_losses(made.pictures, made.truth(batch), reference, spec)
+        return {"loss": real["real"], **real}
+
+    _train(job, Learner(student, spec.second), losses, student, spec.optim)
+    return _sealed(job, student, "l1")
+
+
+def regressor_spec(own: RegressorSpec) -> TrajectoryDistillation:
+    """The baseline as a distillation that has nothing but L1 to the truth."""
+    return TrajectoryDistillation(
+        student=own.student, crop=own.crop, optim=own.optim, solved=0.0, gradient=0.0, feature=0.0
+    )
+
+
+def _train(
+    job: Job,
+    module: nn.Module,
+    losses: Callable[[nn.Module, Draw], Losses],
+    student: Generator,
+    optim: OptimSpec,
+) -> None:
+    task = Task(
+        title=job.stage, module=module, directory=job.work, key=job.key, losses=losses,
+        sample=lambda _, iteration: write_samples(job, student, iteration),
+    )  # fmt: skip
+    run(task, optim)
+
+
+def _sealed(job: Job, student: Generator, label: str = "student") -> Artifact:
+    """The artifact, with the measurements of one step and, where it was trained, of two."""
+    student.cpu().eval()
+    rows = [(f"{label}-1" if label == "student" else label, student.on_grid(STUDENT_GRID, STUDENT_SOLVER))]
+    if len(student.times) > 2:
+        rows.append((f"{label}-{len(student.times) - 1}", student))
+
+    def write() -> None:
+        with creating(job.path, times=student.times, **job.fields("student")) as draft:
+            save_weights(student, draft / GENERATOR)
+            draft.add(measurements=measure(job, [(name, drawer(generator)) for name, generator in rows]))
+
+    return sealed_by_main(job.path, write)

@@ -1,4 +1,4 @@
-"""The export stage: INT8 student -> two graphs, in fp32 and INT8, with goldens."""
+"""The export stage: INT8 student -> two graphs, in fp32 and INT8, with goldens, and the models to compare with."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from flowpose.errors import ArtifactError
 from flowpose.export import goldens
 from flowpose.export.files import halved, save, slimmed, traced
 from flowpose.export.goldens import Parity
-from flowpose.export.loop import many_steps
 from flowpose.export.modules import OneStep, Source, rounded
 from flowpose.export.qdq import with_convolutions, with_int8_weights
+from flowpose.export.references import contenders, write_reference
 from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import load_generator
@@ -55,23 +55,16 @@ def export(job: Job) -> Artifact:
             fix="flowpose quantize",
         )
     int8 = load_quantized(job.parent) if kind == "quantized" else None
-    return export_generator(job, rounded(load_generator(job.parent)), int8)
+    return _export(job, rounded(load_generator(job.parent)), int8)
 
 
 @torch.no_grad()
-def export_generator(job: Job, fp32: Generator, int8: Generator | None = None, **fields: Any) -> Artifact:
-    """Makes the graph artifact at `job.path` of a generator on its grid, and of its INT8 twin.
-
-    Args:
-        job: recipe, parent and place.
-        fp32: with weights that fp16 holds (`rounded`).
-        int8: with quantizers (one step), or None.
-        fields: of the manifest, over those of the job.
-    """
+def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
+    """Makes the graph artifact of a one-step student whose weights fp16 holds, and of its INT8 twin."""
     samples = goldens.golden_samples(job)
     contexts = goldens.torch_contexts(fp32, samples)
-    specs = _specs(fp32, contexts.shape[1:], samples.sources.shape[1:], int8 is not None)
-    with creating(job.path, **{**job.fields("graph"), "times": fp32.times, **fields}) as draft:
+    specs = _specs(contexts.shape[1:], samples.sources.shape[1:], int8 is not None)
+    with creating(job.path, **{**job.fields("graph"), "times": fp32.times}) as draft:
         off = _write_source(job, draft, fp32, samples, contexts)
         frames, measured = (
             {},
@@ -82,12 +75,17 @@ def export_generator(job: Job, fp32: Generator, int8: Generator | None = None, *
                 frames[precision], parity = _write_frame(job, draft, precision, generator, contexts, samples)
                 measured += _parity_rows(job, precision, parity, len(samples))
         _write_goldens(draft, samples, contexts, frames)
-        draft.add(graphs=specs, golden=GOLDEN, measurements=[*measured, *_sizes(job, draft)])
+        written = [write_reference(job, draft, each, samples, SOURCE) for each in contenders(job)]
+        measured += [measurement for _, found in written for measurement in found]
+        draft.add(
+            graphs=specs, golden=GOLDEN, references=tuple(reference for reference, _ in written),
+            measurements=[*measured, *_sizes(job, draft)],
+        )  # fmt: skip
     return open_artifact(job.path, verify=False)
 
 
 def origin(job: Job) -> str:
-    """The key that graphs carry: of the artifact whose weights they hold, so one source graph serves all grids."""
+    """The key that graphs carry: of the artifact whose weights they hold."""
     return job.parent.manifest.key if job.parent else job.key
 
 
@@ -130,9 +128,7 @@ def _write_frame(
 def frame_model(
     generator: Generator, example: Mapping[str, Tensor], opset: int, precision: str
 ) -> onnx.ModelProto:
-    """The frame graph: one step unrolled with z* folded in, or more steps as a Loop."""
-    if len(generator.times) > 2:
-        return halved(many_steps(generator, example, opset))
+    """The frame graph: one step with z* folded in."""
     model = slimmed(traced(OneStep(generator), example, ["frame"], opset))
     return with_convolutions(with_int8_weights(model)) if precision == "int8" else halved(model)
 
@@ -146,9 +142,7 @@ def _write_goldens(
     np.savez_compressed(draft / GOLDEN["outputs"], **outputs)
 
 
-def _specs(
-    generator: Generator, context: tuple[int, ...], picture: tuple[int, ...], int8: bool
-) -> tuple[GraphSpec, ...]:
+def _specs(context: tuple[int, ...], picture: tuple[int, ...], int8: bool) -> tuple[GraphSpec, ...]:
     source = TensorSpec(name="source", dtype="u8", shape=picture, low=0, high=255)
     keys = TensorSpec(name="context", dtype="f32", shape=context)
     pose = TensorSpec(name="keypoints", dtype="f32", shape=(133, 3))
@@ -176,5 +170,5 @@ def _sizes(job: Job, draft: Draft) -> list[Measurement]:
         job.measured(
             f"size_{Path(path).stem}", path.stat().st_size / 1e6, n=1, split="val", unit="MB", against=""
         )
-        for path in sorted(draft.path.glob("*.onnx"))
+        for path in sorted(draft.path.rglob("*.onnx"))
     ]

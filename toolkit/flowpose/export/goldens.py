@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,18 @@ def graph_contexts(path: Path, samples: Samples) -> NDArray[np.float32]:
 
 
 def graph_frames(
-    path: Path, contexts: Arrays, samples: Samples, backend: str = REFERENCE
+    path: Path,
+    contexts: Arrays,
+    samples: Samples,
+    backend: str = REFERENCE,
+    times: Sequence[float] | None = None,
 ) -> NDArray[np.uint8]:
-    """What a frame graph gives in a backend."""
-    given = lambda i: {"context": contexts[i], "keypoints": samples.keypoints[i]}  # noqa: E731
+    """What a frame graph gives in a backend; an any-step graph is given its `times`."""
+    grid = {} if times is None else {"times": np.array(times, np.float32)}
+
+    def given(i: int) -> dict[str, Arrays]:
+        return {"context": contexts[i], "keypoints": samples.keypoints[i], **grid}
+
     return _run(path, given, "frame", len(samples), backend)
 
 

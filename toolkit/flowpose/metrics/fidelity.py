@@ -1,8 +1,9 @@
-"""Fidelity to a true picture: PSNR and SSIM of u8[H,W,3] pictures (RGB, 0..255)."""
+"""Fidelity to a true picture: PSNR and SSIM of u8[H,W,3] pictures (RGB, 0..255), whole or in a mask."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -14,10 +15,19 @@ from flowpose.metrics.pictures import check
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
+Means = Callable[[Floats], Floats]
+"""Picture f64[H,W,3] -> local means f64[H,W,3]."""
+
 WINDOW, SIGMA = 11, 1.5
+WIDE, NARROW = 51, 7  # of ssim_uniform
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM's five scales, Wang et al. 2003
 HIGHEST = 100.0  # dB, given for equal pictures, so that means stay finite
+
+
+def _decibels(picture: Bytes, truth: Bytes) -> float:
+    error = float(np.mean((picture.astype(np.float64) - truth.astype(np.float64)) ** 2))
+    return HIGHEST if error == 0 else min(HIGHEST, 10.0 * math.log10(255.0**2 / error))
 
 
 def psnr(picture: Bytes, truth: Bytes) -> float:
@@ -27,25 +37,38 @@ def psnr(picture: Bytes, truth: Bytes) -> float:
         ImageError: not u8[H,W,3], or the sizes differ.
     """
     check("psnr", picture, truth)
-    error = float(np.mean((picture.astype(np.float64) - truth.astype(np.float64)) ** 2))
-    return HIGHEST if error == 0 else min(HIGHEST, 10.0 * math.log10(255.0**2 / error))
+    return _decibels(picture, truth)
 
 
-def _means(values: Floats) -> Floats:
-    """Returns Gaussian-weighted local means where the whole window lies inside the picture."""
-    edge = WINDOW // 2
-    return np.asarray(cv2.GaussianBlur(values, (WINDOW, WINDOW), SIGMA), np.float64)[edge:-edge, edge:-edge]
+def _gaussian(values: Floats) -> Floats:
+    """Returns Gaussian-weighted local means, the picture mirrored at its borders."""
+    return np.asarray(cv2.GaussianBlur(values, (WINDOW, WINDOW), SIGMA), np.float64)
 
 
-def _terms(a: Floats, b: Floats) -> tuple[float, float]:
-    """Returns the means of SSIM and of its contrast-structure part."""
-    mean_a, mean_b = _means(a), _means(b)
-    var_a = _means(a * a) - mean_a**2
-    var_b = _means(b * b) - mean_b**2
-    both = _means(a * b) - mean_a * mean_b
+def _square(window: int) -> Means:
+    """Returns the function that gives equally weighted means over squares of `window` pixels a side."""
+    return lambda values: np.asarray(cv2.blur(values, (window, window)), np.float64)
+
+
+def _maps(a: Floats, b: Floats, means: Means = _gaussian, unbiased: float = 1.0) -> tuple[Floats, Floats]:
+    """Returns the maps f64[H,W,3] of SSIM and of its contrast-structure part.
+
+    `unbiased` is the factor of variances and covariance: n / (n - 1) for sample ones of n pixels.
+    """
+    mean_a, mean_b = means(a), means(b)
+    var_a = unbiased * (means(a * a) - mean_a**2)
+    var_b = unbiased * (means(b * b) - mean_b**2)
+    both = unbiased * (means(a * b) - mean_a * mean_b)
     structure = (2 * both + C2) / (var_a + var_b + C2)
     light = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
-    return float((light * structure).mean()), float(structure.mean())
+    return light * structure, structure
+
+
+def _inside(values: Floats, window: int = WINDOW) -> float:
+    """Returns the mean of a map where the whole window lies inside the picture."""
+    edge = window // 2
+    rows, columns = values.shape[0] - edge, values.shape[1] - edge
+    return float(values[edge:rows, edge:columns].mean())
 
 
 def _large_enough(where: str, picture: Bytes, least: int) -> None:
@@ -65,7 +88,64 @@ def ssim(picture: Bytes, truth: Bytes) -> float:
     """
     check("ssim", picture, truth)
     _large_enough("ssim", picture, WINDOW)
-    return _terms(picture.astype(np.float64), truth.astype(np.float64))[0]
+    return _inside(_maps(picture.astype(np.float64), truth.astype(np.float64))[0])
+
+
+def uniform_window(height: int, width: int) -> int:
+    """Returns the window of `ssim_uniform` for a picture's size: 51, or 7 where a side has under 51 pixels."""
+    return WIDE if min(height, width) >= WIDE else NARROW
+
+
+def ssim_uniform(picture: Bytes, truth: Bytes, *, window: int = WIDE) -> float:
+    """Returns the structural similarity, at most 1, with equal weights in a square window, mean over RGB.
+
+    Papers on pose-guided pictures give this one (GFLA, NTED, PIDM, CFLD: window 51, sample covariances, range
+    of the pixel type; notes of their code) beside or in place of `ssim`; the two must not be mixed. A window
+    of 7 is the usual default of SSIM programs. Windows that leave the picture are not counted.
+
+    Raises:
+        ImageError: not u8[H,W,3], the sizes differ, a side is under the window, or the window is not odd.
+    """
+    check("ssim_uniform", picture, truth)
+    if window < 3 or window % 2 == 0:
+        raise ImageError("ssim_uniform", "wrong window", got=window, expected="an odd number from 3 on")
+    _large_enough("ssim_uniform", picture, window)
+    pixels = window * window
+    maps = _maps(picture.astype(np.float64), truth.astype(np.float64), _square(window), pixels / (pixels - 1))
+    return _inside(maps[0], window)
+
+
+def _masked(where: str, picture: Bytes, mask: NDArray[np.bool_]) -> None:
+    if mask.shape != picture.shape[:2] or mask.dtype != np.bool_:
+        got = f"{mask.dtype}{list(mask.shape)}"
+        raise ImageError(where, "wrong mask", got=got, expected=f"bool{list(picture.shape[:2])}")
+    if not mask.any():
+        raise ImageError(where, "empty mask", expected="one pixel or more")
+
+
+def masked_psnr(picture: Bytes, truth: Bytes, mask: NDArray[np.bool_]) -> float:
+    """Returns `psnr` in dB over the pixels of a mask bool[H,W] only.
+
+    Raises:
+        ImageError: as `psnr`, or a mask of another size, or an empty one.
+    """
+    check("masked_psnr", picture, truth)
+    _masked("masked_psnr", picture, mask)
+    return _decibels(picture[mask], truth[mask])
+
+
+def masked_ssim(picture: Bytes, truth: Bytes, mask: NDArray[np.bool_]) -> float:
+    """Returns the mean over a mask bool[H,W] of the map of `ssim`, at most 1.
+
+    Unlike `ssim` it counts windows that leave the picture, which is mirrored there: people touch its edges.
+
+    Raises:
+        ImageError: as `ssim`, or a mask of another size, or an empty one.
+    """
+    check("masked_ssim", picture, truth)
+    _large_enough("masked_ssim", picture, WINDOW)
+    _masked("masked_ssim", picture, mask)
+    return float(_maps(picture.astype(np.float64), truth.astype(np.float64))[0][mask].mean())
 
 
 def ms_ssim(picture: Bytes, truth: Bytes) -> float:
@@ -83,7 +163,7 @@ def ms_ssim(picture: Bytes, truth: Bytes) -> float:
     a, b = picture.astype(np.float64), truth.astype(np.float64)
     result = 1.0
     for scale, weight in enumerate(weights):
-        whole, structure = _terms(a, b)
+        whole, structure = (_inside(found) for found in _maps(a, b))
         result *= max(whole if scale == scales - 1 else structure, 0.0) ** float(weight)
         size = (a.shape[1] // 2, a.shape[0] // 2)
         a, b = (np.asarray(cv2.resize(x, size, interpolation=cv2.INTER_AREA), np.float64) for x in (a, b))

@@ -9,6 +9,7 @@ the ceiling: show it beside a model's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpose.errors import IntegrityError, MissingDependency
+from flowpose.errors import DataError, IntegrityError, MissingDependency
 from flowpose.metrics.pictures import check
-from flowpose.metrics.pose import JOINTS
+from flowpose.metrics.pose import JOINTS, PoseAccuracy, pose_accuracy
 
 HEIGHT, WIDTH = 128, 88  # the judge's own picture size
 PATH = Path(__file__).with_name("judge.onnx")
@@ -28,7 +29,17 @@ LAYERS = ("features1", "features2", "features3", "features4")
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-__all__ = ["HEIGHT", "JOINTS", "LAYERS", "WIDTH", "Judge", "View", "identity_similarity", "own_lpips"]
+__all__ = [
+    "HEIGHT",
+    "JOINTS",
+    "LAYERS",
+    "WIDTH",
+    "Judge",
+    "View",
+    "calibrate",
+    "identity_similarity",
+    "own_lpips",
+]
 
 
 @dataclass(frozen=True)
@@ -116,3 +127,27 @@ def own_lpips(a: View, b: View) -> float:
 def identity_similarity(a: View, b: View) -> float:
     """Returns the cosine of two views' identity vectors, -1..1; 1 for the same picture."""
     return float(np.clip(a.identity @ b.identity, -1.0, 1.0))
+
+
+def calibrate(
+    pictures: Sequence[Bytes], keypoints: Sequence[NDArray[np.floating]], judge: Judge
+) -> PoseAccuracy:
+    """Returns how well the judge finds known joints: PCK@0.1, mean error and joints, over all pictures' joints.
+
+    Pictures u8[H,W,3] with f32[17|133,3] each, in their pixels. Real pictures say what a model's pose accuracy
+    is worth: it cannot be trusted further than the judge errs on them.
+
+    Raises:
+        DataError: no pictures, or not as many keypoints.
+        ImageError, PoseError: a wrong picture or pose, see `pose_accuracy`.
+    """
+    if not len(pictures) or len(pictures) != len(keypoints):
+        got = [len(pictures), len(keypoints)]
+        raise DataError("calibrate", "no known joints", got=got, expected="keypoints for every picture")
+    found = [pose_accuracy(judge.view(p).keypoints, k) for p, k in zip(pictures, keypoints, strict=True)]
+    joints = sum(each.joints for each in found)
+    return PoseAccuracy(
+        pck=sum(each.pck * each.joints for each in found) / joints,
+        error=sum(each.error * each.joints for each in found) / joints,
+        joints=joints,
+    )

@@ -28,12 +28,17 @@ class PoseAccuracy:
     joints: int
 
 
-def _points(where: str, points: NDArray[np.floating]) -> NDArray[np.float64]:
+def checked(where: str, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns keypoints f64[17|133,3] as they are.
+
+    Raises:
+        PoseError: another shape, or a value that is not finite.
+    """
     if points.ndim != 2 or points.shape[0] not in (JOINTS, 133) or points.shape[1] != 3:
         raise PoseError(where, "wrong shape", got=list(points.shape), expected="[17,3] or [133,3]")
     if not np.isfinite(points).all():
         raise PoseError(where, "not finite", got="NaN or infinity", expected="pixels and scores")
-    return np.asarray(points[:JOINTS], np.float64)
+    return np.asarray(points, np.float64)
 
 
 def pose_accuracy(
@@ -51,7 +56,7 @@ def pose_accuracy(
     Raises:
         PoseError: a wrong shape, a value that is not finite, or fewer than two true joints.
     """
-    guess, truth = _points("found keypoints", found), _points("true keypoints", true)
+    guess, truth = checked("found keypoints", found)[:JOINTS], checked("true keypoints", true)[:JOINTS]
     given = truth[:, 2] > 0
     if body_only:
         given[:FACE] = False

@@ -6,6 +6,7 @@ Teacher and student are the same class; the student's grid is (0, 1). Nothing he
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,9 +14,20 @@ from torch import Tensor, nn
 
 from flowpose.flow import solve
 from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder
+from flowpose.model.edge import EdgeNetwork
 from flowpose.model.pretrained import build_pretrained
+from flowpose.model.skeleton import SkeletonLatent
 from flowpose.model.transformer import SIZES, RPFMTransformer
-from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, PretrainedAutoencoderSpec, TransformerSpec
+from flowpose.spec.recipe import (
+    AutoencoderSpec,
+    BootstrapDistillation,
+    Distillation,
+    EdgeStudent,
+    FlowMapDistillation,
+    ImageSpec,
+    PretrainedAutoencoderSpec,
+    TransformerSpec,
+)
 
 NOISE_SEED = 20250503
 
@@ -28,15 +40,19 @@ def build_autoencoder(spec: AutoencoderSpec | PretrainedAutoencoderSpec) -> Auto
     return Autoencoder(encoder, decoder, spec.latents).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def build_flow(spec: TransformerSpec, image: ImageSpec, latents: int) -> RPFMTransformer:
-    """A new velocity network for pictures of that size and latents of that many channels."""
+def build_flow(spec: TransformerSpec, image: ImageSpec, autoencoder: Autoencoder) -> RPFMTransformer:
+    """A new velocity network for pictures of that size and the latents of that autoencoder."""
+    skeleton = None
+    if spec.pose == "skeleton-latent":
+        skeleton = SkeletonLatent(image.height, image.width, spec.patch, autoencoder)
     return RPFMTransformer(
         SIZES[spec.size],
         height=image.height,
         width=image.width,
-        latents=latents,
+        latents=autoencoder.latents,
         stride=STRIDE,
         patch=spec.patch,
+        skeleton=skeleton,
     )
 
 
@@ -44,6 +60,26 @@ def fixed_noise(shape: Sequence[int]) -> Tensor:
     """z* f32[1, c, h, w], N(0, 1) from PCG64: the same on every machine and backend."""
     numbers = np.random.Generator(np.random.PCG64(NOISE_SEED)).standard_normal((1, *shape), dtype=np.float32)
     return torch.from_numpy(numbers)
+
+
+Network = RPFMTransformer | EdgeNetwork
+
+
+def build_student(
+    spec: Distillation, model: TransformerSpec, image: ImageSpec, autoencoder: Autoencoder
+) -> Network:
+    """A new velocity network of a student: the teacher's kind or the edge network, any-step where its method is."""
+    flow: Network
+    if isinstance(spec.student, EdgeStudent):
+        flow = EdgeNetwork(
+            spec.student.width, spec.student.blocks, height=image.height, picture_width=image.width,
+            latents=autoencoder.latents, stride=STRIDE,
+        )  # fmt: skip
+    else:
+        flow = build_flow(model, image, autoencoder)
+    if isinstance(spec, BootstrapDistillation | FlowMapDistillation):
+        flow.add_span()
+    return flow
 
 
 class Generator(nn.Module):
@@ -56,9 +92,7 @@ class Generator(nn.Module):
 
     noise: Tensor
 
-    def __init__(
-        self, autoencoder: Autoencoder, flow: RPFMTransformer, times: Sequence[float], solver: str
-    ) -> None:
+    def __init__(self, autoencoder: Autoencoder, flow: Network, times: Sequence[float], solver: str) -> None:
         super().__init__()
         self.autoencoder, self.flow = autoencoder, flow
         self.times, self.solver = tuple(times), solver
@@ -79,9 +113,10 @@ class Generator(nn.Module):
     def latents(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0."""
         pose = self.flow.pose_tokens(keypoints, context)
+        ends = dict(pairwise(self.times))  # an any-step network is told where its step ends
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            modulation = self.flow.time(torch.full((1,), t, device=x.device))
+            modulation = self.flow.modulation(*torch.tensor([[t], [ends.get(t, t)]], device=x.device))
             return self.flow.velocity(x, modulation, context, pose)
 
         start = self.noise.expand(len(keypoints), -1, -1, -1) if noise is None else noise

@@ -34,9 +34,11 @@ LIMBS = _BODY + _LEFT_HAND + _RIGHT_HAND
 WIDTH = FEATURES * len(LIMBS)
 
 
-def _with_middles(keypoints: Tensor) -> Tensor:
+def with_middles(keypoints: Tensor) -> Tensor:
     """f32[B, 135, 3]: the 133 joints, then neck and pelvis; a middle is missing where an end is."""
-    pairs = torch.stack([keypoints[:, [5, 6]], keypoints[:, [11, 12]]], dim=1)
+    pairs = torch.stack(
+        [keypoints[:, 5:7], keypoints[:, 11:13]], dim=1
+    )  # slices: a list would be copied to a GPU
     xy = pairs[..., :2].mean(dim=2)
     score = pairs[..., 2].amin(dim=2, keepdim=False)[..., None]
     return torch.cat([keypoints, torch.cat([xy, score], dim=-1)], dim=1)
@@ -58,7 +60,7 @@ class LimbField(nn.Module):
         self.register_buffer("ends", torch.tensor(LIMBS), persistent=False)
 
     def forward(self, keypoints: Tensor) -> Tensor:
-        joints = _with_middles(keypoints)
+        joints = with_middles(keypoints)
         a, b = joints[:, self.ends[:, 0]], joints[:, self.ends[:, 1]]
         seen = ((a[..., 2] > self.threshold) & (b[..., 2] > self.threshold)).to(joints.dtype)[
             :, None, :, None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -12,12 +14,28 @@ from torch import nn
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError
 from flowpose.flow import end_dense
-from flowpose.model.generator import Generator, build_autoencoder, build_flow
-from flowpose.spec.recipe import AutoencoderSpec, ImageSpec, PretrainedAutoencoderSpec, TransformerSpec
+from flowpose.model.generator import Generator, build_autoencoder, build_flow, build_student
+from flowpose.spec.recipe import (
+    AutoencoderSpec,
+    BootstrapDistillation,
+    Distillation,
+    FlowMapDistillation,
+    ImageSpec,
+    PretrainedAutoencoderSpec,
+    TrajectoryDistillation,
+    TransformerSpec,
+)
 
 GENERATOR = "generator.safetensors"
 TEACHER_GRID, TEACHER_SOLVER = end_dense(8), "heun"
 STUDENT_GRID, STUDENT_SOLVER = (0.0, 1.0), "euler"
+DISTILLATIONS: Mapping[str, type[Distillation]] = MappingProxyType(
+    {
+        "trajectory": TrajectoryDistillation,
+        "bootstrap": BootstrapDistillation,
+        "flowmap": FlowMapDistillation,
+    }
+)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -52,14 +70,35 @@ def autoencoder_spec(artifact: Artifact) -> AutoencoderSpec | PretrainedAutoenco
     return kind.parse(part, str(artifact.path))
 
 
+def student_spec(artifact: Artifact) -> Distillation:
+    """What a student was distilled by; the L1 baseline is a student of no method."""
+    where = str(artifact.path)
+    if artifact.manifest.stage["name"] == "regressor":
+        part = part_of(artifact, "regressor")
+        return Distillation.parse({name: part[name] for name in ("student", "optim")}, where)
+    part = part_of(artifact, "distill")
+    return DISTILLATIONS[part["method"]].parse(part, where)
+
+
+def take_fitting(module: nn.Module, other: nn.Module) -> None:
+    """Sets the weights of `module` that `other` has by the same name and shape; the rest stay."""
+    own, there = module.state_dict(), other.state_dict()
+    fits = {key: key in there and there[key].shape == own[key].shape for key in own}
+    module.load_state_dict({key: there[key] if fits[key] else own[key] for key in own})
+
+
 def load_generator(artifact: Artifact) -> Generator:
     """The generator of a model, student or quantized artifact, in eval mode, on its own grid."""
     where = str(artifact.path)
     autoencoder = build_autoencoder(autoencoder_spec(artifact))
     image = ImageSpec.parse(part_of(artifact, "image"), where)
-    flow = build_flow(TransformerSpec.parse(part_of(artifact, "model"), where), image, autoencoder.latents)
-    student = artifact.manifest.kind != "model"
-    grid, solver = (STUDENT_GRID, STUDENT_SOLVER) if student else (TEACHER_GRID, TEACHER_SOLVER)
-    generator = Generator(autoencoder, flow, grid, solver)
+    model = TransformerSpec.parse(part_of(artifact, "model"), where)
+    if artifact.manifest.kind == "model":
+        generator = Generator(
+            autoencoder, build_flow(model, image, autoencoder), TEACHER_GRID, TEACHER_SOLVER
+        )
+    else:
+        flow = build_student(student_spec(artifact), model, image, autoencoder)
+        generator = Generator(autoencoder, flow, STUDENT_GRID, STUDENT_SOLVER)
     read_weights(generator, artifact, GENERATOR)
     return generator.eval()

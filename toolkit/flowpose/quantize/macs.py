@@ -36,7 +36,7 @@ def frame_macs(generator: Generator, context: Tensor, keypoints: Tensor) -> dict
         if name in layers:
             layer = layers[name]
             hooks.append(layer.register_forward_hook(lambda _, __, y, n=name, m=layer: add(n, _layer(m, y))))
-        elif isinstance(module, Attention) and name.startswith("flow.blocks"):
+        elif isinstance(module, Attention) and name.startswith(("flow.blocks", "flow.attention")):
             hooks.append(
                 module.register_forward_hook(lambda _, x, __, n=name: add(f"{n}.products", _attention(x)))
             )

@@ -27,8 +27,9 @@ class StageRow:
         steps: evaluations of the network a frame.
         megabytes: size of what the runtime needs.
         ms_p50, ms_p95: latency of a frame.
-        sharpness: amplitude ratio of the finest octave against the truth, 1 is as sharp.
-        pose: share of joints found where asked.
+        spectrum_top: amplitude ratio of the finest octave against the truth, 1 is as sharp.
+        pck: share of joints found where asked.
+        jitter: levels that the picture of a still pose changes by a pixel that its joints are moved.
     """
 
     stage: str
@@ -37,11 +38,12 @@ class StageRow:
     megabytes: float | None = None
     ms_p50: float | None = None
     ms_p95: float | None = None
-    sharpness: float | None = None
+    spectrum_top: float | None = None
     psnr: float | None = None
     ssim: float | None = None
     own_lpips: float | None = None
-    pose: float | None = None
+    pck: float | None = None
+    jitter: float | None = None
 
 
 # Heading and digits after the point of StageRow's fields, in their order.
@@ -52,11 +54,12 @@ COLUMNS: tuple[tuple[str, int], ...] = (
     ("MB", 2),
     ("ms p50", 2),
     ("ms p95", 2),
-    ("sharpness", 2),
+    ("top octave", 2),
     ("PSNR dB", 2),
     ("SSIM", 3),
     ("own-LPIPS", 3),
-    ("pose PCK@0.1", 3),
+    ("PCK@0.1", 3),
+    ("jitter", 2),
 )
 
 STYLE = """

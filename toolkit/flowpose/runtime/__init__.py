@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowpose.runtime.backend import BACKENDS, Backend, BackendEntry, Graph, default_backend, open_backend
 from flowpose.runtime.goldens import TOLERANCES, Replay
-from flowpose.runtime.loading import infer, load
+from flowpose.runtime.loading import infer, load, load_reference, reference_rows
 from flowpose.runtime.model import Model, Session
 
 __all__ = [
@@ -19,5 +19,7 @@ __all__ = [
     "default_backend",
     "infer",
     "load",
+    "load_reference",
     "open_backend",
+    "reference_rows",
 ]

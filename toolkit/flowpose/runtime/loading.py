@@ -12,7 +12,7 @@ from flowpose.runtime.backend import BACKENDS, Backend, available_threads, defau
 from flowpose.runtime.machine import machine_arch, machine_target
 from flowpose.runtime.model import Model, Picture
 from flowpose.spec.find import find
-from flowpose.spec.manifest import GraphSpec, Manifest
+from flowpose.spec.manifest import GraphSpec, Manifest, Reference
 
 DEFAULT_MODEL = "people-128"
 REPLAYED = 2  # goldens at each load: the least that shows a stale buffer
@@ -51,6 +51,52 @@ def load(
     if verify:
         model.verify(REPLAYED)
     return model
+
+
+def load_reference(
+    name_or_path: str | Path,
+    row: str,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    verify: bool = True,
+) -> Model:
+    """Returns a model that is kept beside a graph to be compared with, such as its teacher at 16 evaluations.
+
+    Args:
+        name_or_path: a shipped model's name, or the directory of a graph artifact.
+        row: a row of its references' grids, such as `teacher-16` or `l1`.
+        backend, threads: as for `load` of a graph.
+        verify: check every file's sha256.
+
+    Raises:
+        SpecError: no such model.
+        ArtifactError, IntegrityError: it has no such reference, or a file was changed.
+        MissingDependency, BackendError: the backend's library is not installed, or cannot open the graphs.
+    """
+    artifact = open_artifact(find("models", name_or_path), verify=verify)
+    found = reference_rows(artifact.manifest)
+    if row not in found:
+        expected = f"one of {', '.join(found)}" if found else "a graph with references"
+        fix = "export the recipe again: flowpose export RECIPE"
+        raise ArtifactError(artifact.path, "has no such reference", got=row, expected=expected, fix=fix)
+    reference, name = found[row], backend if backend is not None else default_backend()
+    count = check_threads(threads if threads is not None else available_threads())
+    opened = open_backend(name)
+    return Model(
+        artifact,
+        backend=name,
+        precision="fp32",
+        threads=count,
+        source=opened.open(artifact.file(reference.source), count),
+        frame=opened.open(artifact.file(reference.frame), count),
+        reference=(reference, row),
+    )
+
+
+def reference_rows(manifest: Manifest) -> dict[str, Reference]:
+    """Returns row -> the reference that draws it, in the manifest's order."""
+    return {row: each for each in manifest.references for row in each.grids}
 
 
 def infer(source: Any, pose: Any, *, model: str | Path = DEFAULT_MODEL) -> Picture:

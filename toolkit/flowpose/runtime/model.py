@@ -17,7 +17,7 @@ from flowpose.errors import ArtifactError, BackendError, PoseError
 from flowpose.pose import Pose
 from flowpose.runtime.backend import Graph
 from flowpose.runtime.goldens import Goldens, Replay, read_goldens, replay
-from flowpose.spec.manifest import Manifest
+from flowpose.spec.manifest import Manifest, Reference
 
 Picture = NDArray[np.uint8]
 Context = NDArray[np.float32]
@@ -35,20 +35,34 @@ class Model:
         precision: precision of the frame graph in use.
         threads: CPU threads of one run.
         size: (height, width) of the frames it makes.
+        times: the times of its steps where its frame graph is any-step (a reference), else None.
     """
 
     def __init__(
-        self, artifact: Artifact, *, backend: str, precision: str, threads: int, source: Graph, frame: Graph
+        self,
+        artifact: Artifact,
+        *,
+        backend: str,
+        precision: str,
+        threads: int,
+        source: Graph,
+        frame: Graph,
+        reference: tuple[Reference, str] | None = None,
     ) -> None:
         self.artifact, self.path, self.manifest = artifact, artifact.path, artifact.manifest
         self.backend, self.precision, self.threads = backend, precision, threads
         self.size = (self.manifest.image.height, self.manifest.image.width)
         self._source, self._frame = source, frame
+        self.times = reference[0].grids[reference[1]] if reference else None
+        self._grid = {} if self.times is None else {"times": np.array(self.times, np.float32)}
+        self._context = reference[0].context if reference else tensor_shape(self.manifest, "frame", "context")
+        self._row = reference[1] if reference else None
         self._contexts: OrderedDict[bytes, Context] = OrderedDict()
 
     def __repr__(self) -> str:
         height, width = self.size
-        return f"Model({self.manifest.name}, {height}x{width}, {self.precision}, {self.backend}, {self.path})"
+        name = self.manifest.name if self._row is None else f"{self.manifest.name}'s {self._row}"
+        return f"Model({name}, {height}x{width}, {self.precision}, {self.backend}, {self.path})"
 
     def infer(self, source: Any, pose: Any, *, format: str | None = None) -> Picture:
         """Returns u8[H,W,3]: the person of `source` in the pose.
@@ -109,7 +123,7 @@ class Model:
             PoseError: what is wrong with the pose.
             BackendError: a context that is not this model's, or the backend failed.
         """
-        shape = tensor_shape(self.manifest, "frame", "context")
+        shape = self._context
         if not isinstance(context, np.ndarray) or context.dtype != np.float32 or context.shape != shape:
             got = (
                 f"{context.dtype}{list(context.shape)}"
@@ -123,7 +137,7 @@ class Model:
 
     def frame_now(self, context: Context, keypoints: NDArray[np.float32]) -> Picture:
         """Returns u8[H,W,3] from the frame graph's own inputs, which are not checked (for measurements)."""
-        outputs = self._frame.run({"context": context, "keypoints": keypoints})
+        outputs = self._frame.run({"context": context, "keypoints": keypoints, **self._grid})
         frame: Picture = _output(outputs, "frame", self.path)
         return frame
 
@@ -156,10 +170,12 @@ class Model:
             n: replay the first n only; all by default.
 
         Raises:
-            ArtifactError: the artifact has no goldens of this precision.
+            ArtifactError: the artifact has no goldens of this precision, or this is a reference.
             BackendError: an output is not the recorded one: zeros, NaN, another run's, swapped colours, too
                 far off.
         """
+        if self._row is not None:
+            raise ArtifactError(self.path, "has no goldens of its references", got=self._row)
         goldens = read_goldens(self.artifact, self.precision)
         some = Goldens(goldens.source[:n], goldens.keypoints[:n], goldens.context[:n], goldens.frame[:n])
         where = f"{self.path} on {self.backend}, {self.precision}"

@@ -10,6 +10,7 @@ from .recipe import AutoencoderSpec, Recipe
 from .target import Target
 
 _STRIDE = 8  # pixels a latent, in each direction
+_OPTIONAL = ("regressor", "finish")  # stages that a recipe may lack
 
 
 def check(recipe: Recipe, target: Target) -> None:
@@ -57,6 +58,7 @@ def _image(recipe: Recipe) -> Iterator[str]:
 def _runs(recipe: Recipe) -> Iterator[str]:
     """A warm-up must end before its run does, and a sheet shows pairs that were evaluated."""
     runs = {"train": recipe.train.optim, "distill": recipe.distill.optim}
+    runs |= {name: part.optim for name in _OPTIONAL if (part := getattr(recipe, name)) is not None}
     if isinstance(recipe.autoencoder, AutoencoderSpec):
         runs["autoencoder"] = recipe.autoencoder.optim
     for name, optim in runs.items():
@@ -85,11 +87,17 @@ def _calibration(recipe: Recipe) -> Iterator[str]:
 
 
 def _gates(recipe: Recipe) -> Iterator[str]:
+    """A gate must have a limit, and a stage of this recipe: another's would never be judged."""
     for index, gate in enumerate(recipe.gates):
+        where = f"recipe.gates.{index}"
         if gate.min is None and gate.max is None:
-            yield f"recipe.gates.{index}: no limit, expected min or max"
+            yield f"{where}: no limit, expected min or max"
         elif gate.min is not None and gate.max is not None and gate.min > gate.max:
-            yield f"recipe.gates.{index}: min is above max, got {gate.min} and {gate.max}"
+            yield f"{where}: min is above max, got {gate.min} and {gate.max}"
+        if gate.stage in _OPTIONAL and getattr(recipe, gate.stage) is None:
+            yield f"{where}.stage: not a stage of this recipe, got {gate.stage!r}, expected recipe.{gate.stage}"
+        if gate.of is not None and ("." not in gate.of or gate.of == gate.metric):
+            yield f"{where}.of: got {gate.of!r}, expected another measurement, as teacher-16.own_lpips"
 
 
 def _compile(recipe: Recipe, target: Target) -> Iterator[str]:

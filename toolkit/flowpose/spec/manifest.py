@@ -5,6 +5,7 @@ Nothing about an artifact is told from a file name, a path or the command line; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -20,6 +21,10 @@ MANIFEST = "manifest.json"
 ArtifactKind = Literal["autoencoder", "model", "student", "quantized", "graph", "engine"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Time = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascend(times: Sequence[float]) -> bool:
+    return all(later > earlier for earlier, later in pairwise(times))
 
 
 class ImageSize(Spec):
@@ -80,7 +85,13 @@ class Measurement(Spec):
 
 
 class GateResult(Spec):
-    """A limit of the recipe, the value measured, whether it held; `waived`: why a failure was let pass."""
+    """A limit of the recipe or the target's budget, the value measured, and whether it held.
+
+    Attributes:
+        limit: in the measurement's unit, also where the recipe gives a factor of another measurement, `of`.
+        waived: why a failure was let pass.
+        by: who sets the limit; a recipe's are judged again in every run.
+    """
 
     stage: str
     metric: str
@@ -88,6 +99,8 @@ class GateResult(Spec):
     value: FiniteFloat
     passed: bool
     waived: str | None = None
+    of: str | None = None
+    by: Literal["target", "recipe"] = "target"
 
 
 class Ancestor(Spec):
@@ -99,6 +112,31 @@ class Ancestor(Spec):
     stage: dict[str, Any]
     measurements: tuple[Measurement, ...] = ()
     gates: tuple[GateResult, ...] = ()
+
+
+class Reference(Spec):
+    """A model to compare with, kept beside a graph: its source graph and its any-step frame graph.
+
+    Attributes:
+        name: what it is.
+        source, frame: files; the frame graph also takes `times`, and makes a step from each to the next.
+        context: shape of its context, which need not be that of the model's own.
+        grids: row of the table, such as `teacher-16` -> the times of its steps, 0.0 first and 1.0 last.
+    """
+
+    name: Literal["teacher", "l1", "student"]
+    source: str
+    frame: str
+    context: tuple[PositiveInt, ...] = Field(min_length=1)
+    grids: dict[str, tuple[Time, ...]] = Field(min_length=1)
+
+    @field_validator("grids")
+    @classmethod
+    def _whole_way(cls, grids: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        for row, times in grids.items():
+            if len(times) < 2 or (times[0], times[-1]) != (0.0, 1.0) or not _ascend(times):
+                raise ValueError(f"{row} is no grid, got {list(times)}, expected times from 0.0 up to 1.0")
+        return grids
 
 
 class Golden(Spec):
@@ -123,6 +161,7 @@ class Manifest(Spec):
         times: the flow times of the model's steps, ascending, 0 is noise and 1 is data; may be empty.
         graphs: the ONNX graphs; none before export.
         golden: recorded inputs and outputs.
+        references: models to compare with (graph artifacts only; compiling leaves them behind).
         backend: the backend of an engine.
         precision: the precision that an engine runs.
         target: full copy of the target of an engine.
@@ -145,6 +184,7 @@ class Manifest(Spec):
     times: tuple[Time, ...] = ()
     graphs: tuple[GraphSpec, ...] = ()
     golden: Golden | None = None
+    references: tuple[Reference, ...] = ()
     backend: str | None = None
     precision: Literal["fp32", "fp16", "int8"] | None = None
     target: dict[str, Any] | None = None
@@ -159,7 +199,7 @@ class Manifest(Spec):
     @field_validator("times")
     @classmethod
     def _ascending(cls, times: tuple[float, ...]) -> tuple[float, ...]:
-        if any(later <= earlier for earlier, later in pairwise(times)):
+        if not _ascend(times):
             raise ValueError(f"not ascending, got {list(times)}, expected times from 0 (noise) to 1 (data)")
         return times
 
@@ -175,9 +215,23 @@ class Manifest(Spec):
     @model_validator(mode="after")
     def _listed(self) -> Self:
         """A sealed manifest lists every file that it speaks of; a draft has no list yet."""
-        named = [graph.file for graph in self.graphs]
-        named += [self.golden.inputs, self.golden.outputs] if self.golden else []
-        missing = sorted(set(named) - set(self.files)) if self.files or self.self_sha256 else []
+        named = set(self.run_files())
+        named |= {file for each in self.references for file in (each.source, each.frame)}
+        missing = sorted(named - set(self.files)) if self.files or self.self_sha256 else []
         if missing:
-            raise ValueError(f"named by graphs or golden but not among the files, got {missing}")
+            raise ValueError(f"named by graphs, golden or references but not among the files, got {missing}")
         return self
+
+    @model_validator(mode="after")
+    def _one_reference_a_row(self) -> Self:
+        rows = [row for each in self.references for row in each.grids]
+        twice = sorted({row for row in rows if rows.count(row) > 1})
+        if twice or (rows and self.kind != "graph"):
+            got = f"{twice} twice" if twice else f"references in kind {self.kind}"
+            raise ValueError(f"wrong references, got {got}, expected each row once, in a graph")
+        return self
+
+    def run_files(self) -> tuple[str, ...]:
+        """Returns the files that running and replaying the model needs; those of references only are not."""
+        golden = (self.golden.inputs, self.golden.outputs) if self.golden else ()
+        return tuple(dict.fromkeys((*(graph.file for graph in self.graphs), *golden)))

@@ -30,7 +30,19 @@ class FiguresData(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-DataSpec = Annotated[FolderData | FiguresData, Field(discriminator="source")]
+class DeepFashionData(Spec):
+    """DeepFashion In-shop in the split of the pose-transfer literature; its owner has it, nothing is downloaded.
+
+    `path` is found as a folder's is; it holds `img_highres/` and the annotation and pair files (data/deepfashion.py).
+    `pairs`: the published pairs alone, or any two pictures of one person in the same clothes.
+    """
+
+    source: Literal["deepfashion"] = "deepfashion"
+    path: str = "deepfashion"
+    pairs: Literal["published", "all"] = "published"
+
+
+DataSpec = Annotated[FolderData | FiguresData | DeepFashionData, Field(discriminator="source")]
 
 
 class ImageSpec(Spec):
@@ -59,7 +71,8 @@ class OptimSpec(Spec):
 class AutoencoderSpec(Spec):
     """The f8 autoencoder (conv + ReLU). `widths` are the channels at strides 1, 2, 4 and 8.
 
-    `crop` trains on random crops of that size (0: whole pictures).
+    `crop` trains on random crops of that size (0: whole pictures). `noise`, in latent deviations, is added before
+    the decoder, which must forgive what a one-step student gets wrong.
     """
 
     latents: Annotated[int, Field(ge=1, le=192)] = 16
@@ -67,6 +80,7 @@ class AutoencoderSpec(Spec):
     blocks: PositiveInt = 2
     gradient: Annotated[float, Field(ge=0)] = 1.0
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
+    noise: Annotated[float, Field(ge=0)] = 0.02
     optim: OptimSpec
 
 
@@ -82,10 +96,35 @@ class PretrainedAutoencoderSpec(Spec):
 
 
 class TransformerSpec(Spec):
-    """The RPFM transformer; `size` names a row of flowpose.model.transformer.SIZES."""
+    """The RPFM transformer; `size` names a row of flowpose.model.transformer.SIZES.
+
+    `pose` says how the pose enters: `limb-field` (where every limb is, computed at each token, and source tokens
+    matched by limb) or `skeleton-latent` (the paper's: a drawn skeleton through the autoencoder's encoder).
+    """
 
     size: Literal["micro", "tiny", "mini", "small", "S", "B", "L"] = "mini"
     patch: Literal[1, 2] = 1
+    pose: Literal["limb-field", "skeleton-latent"] = "limb-field"
+
+
+class PoseAugmentSpec(Spec):
+    """How target poses are spoilt in training, so that poses of detectors and of other formats work.
+
+    Attributes:
+        parts: share of poses of which hands, feet, face, all beyond COCO-17, or one joint is hidden.
+        limbs: share that lose one arm or leg.
+        half_body: share that lose both legs.
+        jitter: share whose joints are moved at random, each by a normal step of `spread` picture heights, and
+            whose shoulders and hips are moved apart by up to `widen` of their distance: people and detectors
+            click them further out than the joints' centres.
+    """
+
+    parts: Share = 0.2
+    limbs: Share = 0.08
+    half_body: Share = 0.04
+    jitter: Share = 0.25
+    spread: Annotated[float, Field(ge=0, le=0.1)] = 0.005
+    widen: Share = 0.2
 
 
 class TrainSpec(Spec):
@@ -94,45 +133,162 @@ class TrainSpec(Spec):
     Attributes:
         sigma_min: noise left at t = 1 (RPFM's psi_t = (1 - (1 - sigma_min) t) x_0 + t x_1).
         condition_dropout: share of samples trained without source and pose (classifier-free guidance).
-        joint_dropout: share of samples whose hands, feet or face are hidden, so that COCO-17 poses work.
+        poses: how target poses are spoilt.
         at_noise: share of samples drawn at exactly t = 0, which the one-step student starts from.
         targets: target pictures drawn per source picture; they share one pass of the source branch.
         source_pose: weight of the auxiliary task 'where are the source's own limbs' on the source branch.
+        start: the recipe whose teacher this one starts from, made before; weights of other shapes start anew.
     """
 
     sigma_min: Annotated[float, Field(ge=0.0, lt=0.5)] = 1e-4
     condition_dropout: Share = 0.05
-    joint_dropout: Share = 0.2
+    poses: PoseAugmentSpec = PoseAugmentSpec()
     at_noise: Share = 0.1
     targets: PositiveInt = 4
     source_pose: Annotated[float, Field(ge=0)] = 0.5
     flip: bool = True
+    start: str | None = None
     optim: OptimSpec
 
 
-class TrajectoryDistillation(Spec):
-    """One step from a fixed z*: regression on the teacher's Heun trajectory, on the truth and on features.
+class SameStudent(Spec):
+    """The teacher's own network, started from the teacher's weights."""
+
+    kind: Literal["same"] = "same"
+
+
+class EdgeStudent(Spec):
+    """Convolutions and ReLU, with one attention to the source at half the latents' resolution; made for INT8."""
+
+    kind: Literal["edge"] = "edge"
+    width: Annotated[int, Field(ge=32, multiple_of=32)] = 192
+    blocks: PositiveInt = 1
+
+
+StudentSpec = Annotated[SameStudent | EdgeStudent, Field(discriminator="kind")]
+
+
+class Distillation(Spec):
+    """What all methods share: the student, its steps, z*, and the losses to the true picture.
+
+    Attributes:
+        student: which network.
+        steps: 1, or 2: then the second evaluation, from `middle`, is trained too, and the same weights do both.
+        middle: t of the second evaluation; None takes the teacher's best on val.
+        second: share of a batch that trains the second evaluation.
+        noise: the fixed z*: `zero`, or `fixed` for the one draw from N(0, I) that teachers start from. One step
+            must take z* away again to the last digit, and a short training does not, so zero is the default.
+        truth: weight of the losses to the true picture (Charbonnier, and `gradient` times edges).
+        feature: weight of the distance of own-encoder features, beside the pixel losses.
+        crop: side in pixels of the random window that is decoded and compared; 0 is the whole picture. At 256 x 176
+            the decoder and the feature loss are most of an iteration.
+    """
+
+    student: StudentSpec = SameStudent()
+    steps: Literal[1, 2] = 1
+    middle: Annotated[float, Field(gt=0, lt=1)] | None = None
+    second: Annotated[float, Field(gt=0, le=1)] = 0.25
+    noise: Literal["zero", "fixed"] = "zero"
+    truth: Annotated[float, Field(ge=0)] = 1.0
+    gradient: Annotated[float, Field(ge=0)] = 1.0
+    feature: Annotated[float, Field(ge=0)] = 0.5
+    crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
+    optim: OptimSpec
+
+
+class TrajectoryDistillation(Distillation):
+    """Regression on the ends of the teacher's Heun trajectories from z*.
 
     Attributes:
         intervals: Heun intervals of the teacher's end-dense grid (2 x intervals - 1 evaluations).
         pairs: teacher end points made once and kept.
-        noise: the fixed z*: `zero`, or `fixed` for the one draw from N(0, I) that teachers start from. One step
-            must take z* away again to the last digit, and a short training does not, so zero is the default.
-        solved: share of a batch that has teacher end points; the rest are fresh pairs with their truth only.
-        teacher, truth: weights of the losses to the end points and to the truth (Charbonnier and edges in
-            pixels, and `feature` times own-encoder features).
+        solved: share of a batch that has teacher end points; 0 trains on the truth alone.
+        teacher: weight of the losses to the end points' pictures.
         latent: weight of the loss to the end points' latents.
     """
 
     method: Literal["trajectory"] = "trajectory"
     intervals: Annotated[int, Field(ge=2)] = 8
     pairs: PositiveInt = 4096
-    noise: Literal["zero", "fixed"] = "zero"
     solved: Share = 0.5
     teacher: Annotated[float, Field(ge=0)] = 1.0
-    truth: Annotated[float, Field(ge=0)] = 0.5
-    feature: Annotated[float, Field(ge=0)] = 0.5
     latent: Annotated[float, Field(ge=0)] = 0.5
+
+
+class BootstrapDistillation(Distillation):
+    """The Lagrangian identity along the teacher's path from z* (BOOT, arXiv 2306.05544), in the student's own words.
+
+    With F(z, d) the mean velocity over [0, d]: (d + h) F(z, d + h) = d F(z, d) + h v_T(z + d F(z, d), d). No
+    trajectories are stored and no derivative is taken.
+
+    Attributes:
+        step: h.
+        solver: of the teacher over h.
+        weight: of this loss.
+    """
+
+    method: Literal["bootstrap"]
+    step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    solver: Literal["euler", "midpoint"] = "midpoint"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class FlowMapDistillation(Distillation):
+    """MeanFlow (arXiv 2505.13447) with the teacher's velocity and a finite difference for the total derivative.
+
+    u(x_t, t, r) = v + (r - t) du/dt; any number of steps.
+
+    Attributes:
+        epsilon: half the width of the central difference in t.
+        anchor: share of samples with r = t, plain flow matching.
+        weight: of this loss.
+    """
+
+    method: Literal["flowmap"]
+    epsilon: Annotated[float, Field(gt=0, le=0.1)] = 5e-3
+    anchor: Share = 0.5
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+DistillSpec = Annotated[
+    TrajectoryDistillation | BootstrapDistillation | FlowMapDistillation, Field(discriminator="method")
+]
+
+
+class AdversarialFinish(Spec):
+    """Finishing against heads on frozen features (in the manner of LADD, arXiv 2403.12015).
+
+    The heads look at the frozen teacher's tokens of the re-encoded, noised picture under the same pose and source,
+    at the frozen encoder's maps, and at the pixels.
+
+    Attributes:
+        share: size of the adversarial gradient on the picture, as a share of the regression's, where the critic tells
+            real from made well; less where it does not.
+        truth, gradient, feature: weights of the losses to the true picture that stay.
+        times: range of t in which teacher tokens are looked at.
+        heads: channels of the heads.
+        crop: as in distillation; windows have no tokens, so only encoder maps and pixels are looked at.
+    """
+
+    method: Literal["adversarial"] = "adversarial"
+    share: Annotated[float, Field(gt=0, le=10)] = 0.5
+    truth: Annotated[float, Field(ge=0)] = 1.0
+    gradient: Annotated[float, Field(ge=0)] = 1.0
+    feature: Annotated[float, Field(ge=0)] = 0.5
+    times: tuple[Share, Share] = (0.4, 0.95)
+    heads: PositiveInt = 64
+    crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
+    optim: OptimSpec
+
+
+class RegressorSpec(Spec):
+    """The baseline that distillation must beat: a student's network from the teacher's weights and z* = 0, L1 alone.
+
+    `student` and `crop` are as in distillation.
+    """
+
+    student: StudentSpec = SameStudent()
+    crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     optim: OptimSpec
 
 
@@ -175,12 +331,19 @@ class EvaluateSpec(Spec):
 
 
 class Gate(Spec):
-    """A limit on one measurement of one stage; the run stops where it is broken."""
+    """A limit on one measurement of one stage; the run stops where it is broken.
 
-    stage: Literal["autoencoder", "train", "distill", "quantize", "export", "compile"]
+    Attributes:
+        metric: `metric` or `label.metric`, of the stage's artifact or of what that was made from.
+        min, max: the limits; with `of`, in units of that measurement.
+        of: another measurement, such as `teacher-16.own_lpips`, of an ancestor or of a stage before.
+    """
+
+    stage: Literal["autoencoder", "train", "regressor", "distill", "finish", "quantize", "export", "compile"]
     metric: str
     min: float | None = None
     max: float | None = None
+    of: str | None = None
 
 
 class Recipe(Spec):
@@ -194,7 +357,9 @@ class Recipe(Spec):
     autoencoder: AutoencoderSpec | PretrainedAutoencoderSpec
     model: TransformerSpec
     train: TrainSpec
-    distill: TrajectoryDistillation
+    distill: DistillSpec
+    finish: AdversarialFinish | None = None
+    regressor: RegressorSpec | None = None
     quantize: Int8
     export: ExportSpec = ExportSpec()
     compile: CompileSpec = CompileSpec()

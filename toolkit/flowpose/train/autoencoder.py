@@ -8,21 +8,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowpose import data
-from flowpose.artifact import Artifact, creating, open_artifact
+from flowpose.artifact import Artifact, creating
 from flowpose.data import Pictures
 from flowpose.job import Job
 from flowpose.metrics import psnr
 from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder, start_from
 from flowpose.model.generator import build_autoencoder
 from flowpose.model.losses import charbonnier, gradient
-from flowpose.model.pictures import to_pictures, to_tensor
+from flowpose.model.pictures import signed, to_pictures, to_tensor
 from flowpose.model.pretrained import read_pretrained
 from flowpose.model.weights import autoencoder_spec, read_weights, save_weights
-from flowpose.optimize import Draw, Losses, Task, run
+from flowpose.optimize import Draw, Losses, Task, moved, own_device, run, sealed_by_main
 from flowpose.spec.recipe import AutoencoderSpec, PretrainedAutoencoderSpec
 
 WEIGHTS = "autoencoder.safetensors"
-LATENT_NOISE = 0.05  # in latent deviations: the decoder must forgive what a one-step student gets wrong
 LATENT_SIZE = 1e-3  # keeps raw latents near unit size
 MEASURED = 256  # val pictures
 NORMALIZED_ON = 1024  # train pictures
@@ -50,13 +49,13 @@ def crops(pictures: Pictures, rng: np.random.Generator, batch: int, size: int) -
 class _Reconstruct(nn.Module):
     """Pictures -> (reconstruction from slightly noisy raw latents, raw latents)."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, noise: float) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.noise = autoencoder, noise
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         raw = self.autoencoder.encoder(x)
-        return self.autoencoder.decoder(raw + LATENT_NOISE * noise), raw
+        return self.autoencoder.decoder(raw + self.noise * noise), raw
 
 
 def train_autoencoder(job: Job) -> Artifact:
@@ -73,11 +72,15 @@ def train_autoencoder(job: Job) -> Artifact:
         fields["stage"]["autoencoder"]["config"] = config
     else:
         autoencoder = _trained(job, spec, train)
-    normalize(autoencoder, train.images)
-    with creating(job.path, **fields) as draft:
-        save_weights(autoencoder, draft / WEIGHTS)
-        draft.add(measurements=_measure(job, autoencoder))
-    return open_artifact(job.path, verify=False)
+    normalize(autoencoder.to(own_device()), train.images)
+
+    def write() -> None:
+        with creating(job.path, **fields) as draft:
+            measured = _measure(job, autoencoder)
+            save_weights(autoencoder.cpu(), draft / WEIGHTS)
+            draft.add(measurements=measured)
+
+    return sealed_by_main(job.path, write)
 
 
 def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
@@ -85,9 +88,10 @@ def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
         pictures = crops(train, draw.rng, spec.optim.batch, spec.crop)
-        x = to_tensor(pictures, next(module.parameters()).device)
+        device = next(module.parameters()).device
+        x = signed(moved(torch.from_numpy(pictures), device))
         shape = (len(x), spec.latents, x.shape[2] // STRIDE, x.shape[3] // STRIDE)
-        y, raw = module(x, torch.randn(shape, generator=draw.noise).to(x.device))
+        y, raw = module(x, moved(torch.randn(shape, generator=draw.noise), device))
         error, edges, size = charbonnier(y, x), gradient(y, x), raw.square().mean()
         return {"loss": error + spec.gradient * edges + LATENT_SIZE * size, "error": error, "edges": edges}
 
@@ -96,7 +100,7 @@ def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
     start_from(encoder, decoder, to_tensor(_spread(train.images, NORMALIZED_ON)))
     autoencoder: Autoencoder = Autoencoder(encoder, decoder, spec.latents)
     autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = _Reconstruct(autoencoder)
+    module = _Reconstruct(autoencoder, spec.noise)
     run(Task(title="autoencoder", module=module, losses=losses, directory=job.work, key=job.key), spec.optim)
     return autoencoder
 
@@ -109,22 +113,18 @@ def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 @torch.no_grad()
 def normalize(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> None:
     """Measure the latents' mean and deviation on evenly spaced pictures."""
-    chosen = _spread(images, NORMALIZED_ON)
-    raw = [autoencoder.encoder(to_tensor(chosen[i : i + 32])) for i in range(0, len(chosen), 32)]
+    device, chosen = next(autoencoder.parameters()).device, _spread(images, NORMALIZED_ON)
+    raw = [autoencoder.encoder(to_tensor(chosen[i : i + 32], device)) for i in range(0, len(chosen), 32)]
     autoencoder.normalize_to(torch.cat(raw))
 
 
 @torch.no_grad()
 def _measure(job: Job, autoencoder: Autoencoder) -> list[object]:
     val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
-    chosen = _spread(val.images, MEASURED)
+    device, chosen = next(autoencoder.parameters()).device, _spread(val.images, MEASURED)
     values = []
     for i in range(0, len(chosen), 32):
         images = chosen[i : i + 32]
-        values += [
-            psnr(a, b)
-            for a, b in zip(
-                to_pictures(autoencoder.decode(autoencoder.encode(to_tensor(images)))), images, strict=True
-            )
-        ]
+        again = to_pictures(autoencoder.decode(autoencoder.encode(to_tensor(images, device))))
+        values += [psnr(a, b) for a, b in zip(again, images, strict=True)]
     return [job.measured("psnr", float(np.mean(values)), n=len(values), split="val", unit="dB")]

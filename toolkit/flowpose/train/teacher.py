@@ -11,22 +11,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flowpose import data, image
-from flowpose.artifact import Artifact, creating, open_artifact
+from flowpose.artifact import Artifact, creating, find_by_key, open_artifact
 from flowpose.data import Pictures, draw_pairs, draw_sets
 from flowpose.errors import ArtifactError, DataError
-from flowpose.evaluate import baselines, teacher_rows
+from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
-from flowpose.job import Job
-from flowpose.model.autoencoder import Autoencoder
+from flowpose.job import Job, stage_keys
+from flowpose.model.autoencoder import STRIDE, Autoencoder
 from flowpose.model.generator import Generator, build_flow
 from flowpose.model.limb_field import LimbField
 from flowpose.model.pictures import to_pictures, to_tensor
-from flowpose.model.weights import GENERATOR, TEACHER_GRID, TEACHER_SOLVER, save_weights
-from flowpose.optimize import Draw, Losses, Task, run
+from flowpose.model.weights import (
+    GENERATOR,
+    TEACHER_GRID,
+    TEACHER_SOLVER,
+    load_generator,
+    save_weights,
+    take_fitting,
+)
+from flowpose.optimize import Draw, Losses, Task, by_main, moved, own_device, run, sealed_by_main
 from flowpose.progress import tracking
 from flowpose.report import sheet
+from flowpose.spec.manifest import Measurement
+from flowpose.spec.reading import load_recipe
 from flowpose.spec.recipe import TrainSpec
-from flowpose.train.augment import hide_parts, mirror_keypoints
+from flowpose.train.augment import mirror_keypoints, vary_poses
 from flowpose.train.autoencoder import load_autoencoder
 
 ENCODED = 32  # pictures at once
@@ -59,13 +68,22 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
     """The latents of every picture and of its mirror image, in fp16; made once for all stages of a recipe."""
     own = next(a.key for a in (*job.fields("model")["history"],) if a.kind == "autoencoder")
     path = job.root / job.recipe.name / "work" / f"latents-{own[:12]}.safetensors"
-    if not path.exists():
+
+    short = job.recipe.train.optim.precision == "bf16"  # training will see them in bf16 anyway
+
+    def write() -> None:
+        if path.exists():
+            return
+        autoencoder.to(own_device())
         halves = {}
         for name, images in (("plain", pictures.images), ("mirrored", pictures.images[:, :, ::-1])):
-            halves[name] = _encoded(autoencoder, images, f"latents, {name}")
+            halves[name] = _encoded(autoencoder, images, f"latents, {name}", short)
+        autoencoder.cpu()
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(halves, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
+
+    by_main(write)
     stored = load_file(path)
     if len(stored["plain"]) != len(pictures):
         raise DataError(
@@ -78,11 +96,14 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
     return Latents(pictures, stored["plain"], stored["mirrored"])
 
 
-def _encoded(autoencoder: Autoencoder, images: NDArray[np.uint8], title: str) -> Tensor:
-    parts = []
+def _encoded(autoencoder: Autoencoder, images: NDArray[np.uint8], title: str, short: bool) -> Tensor:
+    """f16[n, c, h, w] on the CPU, made on the autoencoder's device, in bf16 where `short`."""
+    device, parts = next(autoencoder.parameters()).device, []
     with tracking(title, len(images)) as advance:
         for start in range(0, len(images), ENCODED):
-            parts.append(autoencoder.encode(to_tensor(images[start : start + ENCODED])).half())
+            x = to_tensor(images[start : start + ENCODED], device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=short):
+                parts.append(autoencoder.encode(x).half().cpu())
             advance(start + len(parts[-1]))
     return torch.cat(parts).contiguous()
 
@@ -102,7 +123,9 @@ def draw_batch(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size
     sources, targets = draw_sets(latents.pictures, rng, max(1, size // spec.targets), spec.targets)
     turned = (rng.random(len(sources)) < 0.5) & spec.flip
     turned_targets = turned.repeat(spec.targets)
-    keypoints = hide_parts(latents.poses(targets.ravel(), turned_targets), rng, spec.joint_dropout)
+    keypoints = vary_poses(
+        latents.poses(targets.ravel(), turned_targets), rng, spec.poses, latents.pictures.images.shape[1]
+    )
     return Batch(
         source=latents.pick(sources, turned),
         target=latents.pick(targets.ravel(), turned_targets),
@@ -118,38 +141,21 @@ def draw_times(count: int, at_noise: float, noise: torch.Generator) -> Tensor:
 
 
 def flow_losses(
-    module: nn.Module, field: LimbField, weight: Tensor, batch: Batch, spec: TrainSpec, noise: torch.Generator
+    module: nn.Module, field: LimbField, batch: Batch, spec: TrainSpec, noise: torch.Generator
 ) -> Losses:
-    """The flow-matching loss, and the auxiliary one that teaches the source branch where the limbs are.
-
-    `weight` f32[c, 1, 1] of the latent channels does not change what the loss is least for, only what is
-    learnt first.
-    """
+    """The flow-matching loss, and the auxiliary one that teaches the source branch where the limbs are."""
     x_0 = torch.randn(batch.target.shape, generator=noise)
     t = draw_times(len(x_0), spec.at_noise, noise)
     keep = torch.rand(len(batch.source), generator=noise) >= spec.condition_dropout
     device = next(module.parameters()).device
     x_0, t, keep, x_1, source, keypoints, own = (
-        each.to(device)
+        moved(each, device)
         for each in (x_0, t, keep, batch.target, batch.source, batch.keypoints, batch.source_keypoints)
     )
     v, limbs = module(interpolate(x_0, x_1, t, spec.sigma_min), t, source, keypoints, keep)
-    flow = ((v - velocity(x_0, x_1, spec.sigma_min)).square() * weight.to(device)).mean()
-    pose = (limbs - field(own)).square().mean()
+    flow = (v - velocity(x_0, x_1, spec.sigma_min)).square().mean()
+    pose = (limbs - field.to(device)(own)).square().mean()
     return {"loss": flow + spec.source_pose * pose, "flow": flow, "pose": pose}
-
-
-@torch.no_grad()
-def visibility(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
-    """f32[c, 1, 1], mean 1: how much a deviation of each latent channel changes the decoded picture (RMS)."""
-    plain = autoencoder.decode(latents)
-    sizes = []
-    for channel in range(latents.shape[1]):
-        moved = latents.clone()
-        moved[:, channel] += 1
-        sizes.append((autoencoder.decode(moved) - plain).square().mean().sqrt())
-    weight = torch.stack(sizes)
-    return (weight / weight.mean())[:, None, None]
 
 
 def train_teacher(job: Job) -> Artifact:
@@ -164,24 +170,53 @@ def train_teacher(job: Job) -> Artifact:
     recipe, spec = job.recipe, job.recipe.train
     autoencoder = load_autoencoder(job.parent)
     latents = encode_all(job, autoencoder, data.read(recipe.data, recipe.image, "train", job.data))
-    weight = visibility(autoencoder, latents.plain[:: max(1, len(latents.plain) // 16)].float())
     torch.manual_seed(spec.optim.seed)
-    flow = build_flow(recipe.model, recipe.image, autoencoder.latents)
+    flow = build_flow(recipe.model, recipe.image, autoencoder)
+    if spec.start:
+        start_weights(job, flow, spec.start)
+    field = LimbField(recipe.image.height, recipe.image.width, STRIDE * recipe.model.patch)
     generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER)
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
         batch = draw_batch(latents, spec, draw.rng, spec.optim.batch)
-        return flow_losses(module, flow.pose_field, weight, batch, spec, draw.noise)
+        return flow_losses(module, field, batch, spec, draw.noise)
 
     task = Task(
         title="teacher", module=flow, losses=losses, directory=job.work, key=job.key,
         sample=lambda _, iteration: write_samples(job, generator, iteration),
     )  # fmt: skip
     run(task, spec.optim)
-    with creating(job.path, times=TEACHER_GRID, **job.fields("model")) as draft:
-        save_weights(generator, draft / GENERATOR)
-        draft.add(measurements=(*baselines(job), *teacher_rows(job, generator)))
-    return open_artifact(job.path, verify=False)
+    generator.cpu()  # all of it: drawing samples moved the autoencoder too
+
+    def write() -> None:
+        with creating(job.path, times=TEACHER_GRID, **job.fields("model")) as draft:
+            save_weights(generator, draft / GENERATOR)
+            draft.add(measurements=(*baselines(job), *_judged(job, generator)))
+
+    return sealed_by_main(job.path, write)
+
+
+def _judged(job: Job, generator: Generator) -> tuple[Measurement, ...]:
+    """The teacher's rows, and t_mid of its two evaluations: the best on val."""
+    middle = best_middle(job, generator)
+    return (*teacher_rows(job, generator, middle), middle_row(job, middle))
+
+
+@torch.no_grad()
+def start_weights(job: Job, flow: nn.Module, name: str) -> None:
+    """Sets the weights whose shapes fit to those of another recipe's teacher.
+
+    Raises:
+        ArtifactError: that teacher was not made yet.
+    """
+    key = stage_keys(load_recipe(name))["train"]
+    found = find_by_key(job.root, key)
+    if found is None:
+        raise ArtifactError(
+            job.root, f"the teacher of {name} to start from is not there", expected=key[:12],
+            fix=f"flowpose train {name}",
+        )  # fmt: skip
+    take_fitting(flow, load_generator(open_artifact(found)).flow)
 
 
 @torch.no_grad()

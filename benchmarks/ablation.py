@@ -1,0 +1,176 @@
+"""The ablation: distillation methods, z*, students and pose conditionings on one recipe, at equal budgets.
+
+    python benchmarks/ablation.py --iterations 150 --json FILE.json --table docs/ablation.md
+
+Every student starts from the recipe's teacher, which is made first where it is missing. All see the same number
+of conditions; a finish takes its iterations from the same budget. What exists is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flowpose.artifact import Artifact
+from flowpose.job import Stage
+from flowpose.pipeline import Run
+from flowpose.runtime.machine import machine
+from flowpose.spec.reading import load_recipe
+
+Settings = Mapping[str, Any]
+COLUMNS = ("psnr", "ssim", "own_lpips", "spectrum_top", "pck", "identity")
+TRUTH: Settings = {"method": "trajectory", "solved": 0.0}
+PAIRS = {"pairs": 256, "solved": 0.5}
+
+METHODS: Mapping[str, Settings] = {
+    "truth only, z* zero": TRUTH,
+    "truth only, z* fixed": {**TRUTH, "noise": "fixed"},
+    "trajectory, z* zero": {"method": "trajectory", **PAIRS},
+    "trajectory, z* fixed": {"method": "trajectory", "noise": "fixed", **PAIRS},
+    "bootstrap, z* fixed": {"method": "bootstrap", "noise": "fixed"},
+    "flow map, z* fixed": {"method": "flowmap", "noise": "fixed", "steps": 2},
+    "truth only, two steps": {**TRUTH, "steps": 2},
+    "edge student": {**TRUTH, "student": {"kind": "edge"}},
+}
+FINISHED: Mapping[str, Settings] = {
+    "truth only + adversarial": TRUTH,
+    "trajectory + adversarial": {"method": "trajectory", **PAIRS},
+}
+POSES = ("limb-field", "skeleton-latent")
+
+
+def optim(iterations: int, batch: int, lr: float, seed: int) -> Settings:
+    """The optimization of every variant."""
+    return {
+        "iterations": iterations, "batch": batch, "lr": lr, "warmup": min(20, iterations // 4), "ema": 0.98,
+        "precision": "bf16", "seed": seed, "checkpoint_every": iterations,
+    }  # fmt: skip
+
+
+def variants(iterations: int, batch: int, seed: int) -> Iterator[tuple[str, list[str], Stage]]:
+    """(name, overrides of the recipe, the stage that makes it)."""
+    whole = optim(iterations, batch, 5e-4, seed)
+    half = optim(iterations // 2, batch, 5e-4, seed)
+    end = optim(iterations - iterations // 2, batch, 2e-4, seed)
+    off = ["finish=null", "regressor=null", "gates=[]"]
+    for name, settings in METHODS.items():
+        yield name, [f"distill={json.dumps({**settings, 'optim': whole})}", *off], "distill"
+    yield (
+        "L1 regressor",
+        [f"regressor={json.dumps({'optim': whole})}", "finish=null", "gates=[]"],
+        "regressor",
+    )
+    for name, settings in FINISHED.items():
+        finish = json.dumps({"optim": end})
+        over = [
+            f"distill={json.dumps({**settings, 'optim': half})}",
+            f"finish={finish}",
+            "regressor=null",
+            "gates=[]",
+        ]
+        yield name, over, "finish"
+
+
+def teachers(iterations: int, batch: int, seed: int) -> Iterator[tuple[str, list[str], Stage]]:
+    """Teachers that differ in how the pose enters, both trained from the start."""
+    run = optim(iterations, batch, 1e-3, seed)
+    for pose in POSES:
+        over = [
+            f"model.pose={pose}",
+            f"train.optim={json.dumps(run)}",
+            "evaluate.teacher_steps=[1, 16]",
+            "gates=[]",
+        ]
+        # The paper's form has no auxiliary task: its skeleton is not matched with the source's limbs.
+        yield f"teacher, {pose}", over + ([] if pose == "limb-field" else ["train.source_pose=0"]), "train"
+
+
+def measured(artifact: Artifact) -> Iterator[tuple[str, dict[str, float]]]:
+    """(label, metric -> value) of everything the artifact's stage drew, baselines left out."""
+    labels = dict.fromkeys(m.stage for m in artifact.manifest.measurements)
+    for label in labels:
+        values = {m.metric: m.value for m in artifact.manifest.measurements if m.stage == label}
+        if label not in ("truth", "copy-source") and all(column in values for column in COLUMNS):
+            yield label, {column: values[column] for column in COLUMNS}
+
+
+def carried_out(recipe: str, variant: tuple[str, list[str], Stage], root: Path) -> list[dict[str, Any]]:
+    """The rows of one variant; `seconds` is None where it was there already."""
+    name, overrides, stage = variant
+    begun = time.perf_counter()
+    run = Run(recipe=load_recipe(recipe, overrides), root=root, say=print)
+    done = {each.stage: each for each in run.stages(stage)}
+    made = done[stage]
+    fresh = any(
+        not done[each].skipped for each in ("train", "regressor", "distill", "finish") if each in done
+    )
+    seconds = round(time.perf_counter() - begun, 1) if fresh else None
+    return [
+        {"variant": name, "row": label, **values, "seconds": seconds, "key": made.artifact.manifest.key}
+        for label, values in measured(made.artifact)
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown."""
+    head = ("variant", "row", *COLUMNS, "seconds")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [row[name] if isinstance(row[name], str) else _number(row[name]) for name in head]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--recipe", default="people-128")
+    parser.add_argument("--out", type=Path, default=Path("artifacts"))
+    parser.add_argument("--iterations", type=int, default=200)
+    parser.add_argument("--teacher-iterations", type=int, default=0, help="0 leaves the teachers out")
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--table", type=Path)
+    options = parser.parse_args()
+    todo = list(variants(options.iterations, options.batch, options.seed))
+    if options.teacher_iterations:
+        todo += list(teachers(options.teacher_iterations, 24, options.seed))
+    before = json.loads(options.json.read_text())["rows"] if options.json.is_file() else []
+    spent = {(row["variant"], row["key"]): row["seconds"] for row in before}
+    rows: list[dict[str, Any]] = []
+    for variant in todo:
+        for row in carried_out(options.recipe, variant, options.out):
+            row["seconds"] = row["seconds"] or spent.get((row["variant"], row["key"]))
+            rows.append(row)
+        report = {
+            "recipe": options.recipe, "iterations": options.iterations, "batch": options.batch,
+            "teacher_iterations": options.teacher_iterations, "seed": options.seed, "device": asdict(machine()),
+            "rows": rows,
+        }  # fmt: skip
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.table:
+        write_table(options.table, report)
+    sys.stdout.write(table(rows))
+
+
+MARK = "<!-- table: benchmarks/ablation.py -->"
+
+
+def write_table(path: Path, report: Mapping[str, Any]) -> None:
+    """Puts the table between the page's two marks; the text around it is written by hand."""
+    before, _, after = path.read_text().split(MARK)
+    path.write_text(f"{before}{MARK}\n{table(report['rows'])}{MARK}{after}")
+
+
+if __name__ == "__main__":
+    main()

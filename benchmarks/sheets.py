@@ -1,0 +1,59 @@
+"""A contact sheet of real poses on test people: poses placed by hand on photographs, people of the test split.
+
+    python benchmarks/sheets.py docs/people-128-real-poses.webp
+
+Rows are source | photograph that gave the pose | pose | student | int8. There is no truth: the person was never
+photographed so. The sheets with a truth come from `flowpose evaluate --sheet`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from flowpose import image
+from flowpose.data import read
+from flowpose.data_roots import DEFAULT_ROOTS
+from flowpose.errors import DataError
+from flowpose.pose_files import read_poses
+from flowpose.report import draw_pose, sheet
+from flowpose.runtime import load
+from flowpose.spec.recipe import FolderData, ImageSpec
+
+PEOPLE = 4  # test people; with four poses 16 rows
+
+
+def real_folder(roots: tuple[Path, ...]) -> Path:
+    """The folder of photographs with keypoints."""
+    for root in roots:
+        if (root / "real" / "keypoints.json").is_file():
+            return root / "real"
+    raise DataError("real", "no photographs with keypoints.json", expected=[str(root) for root in roots])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--model", default="people-128")
+    options = parser.parse_args()
+    folder = real_folder(DEFAULT_ROOTS)
+    entries = json.loads((folder / "keypoints.json").read_text("utf-8"))
+    names = {entry["id"]: entry["file_name"] for entry in entries["images"]}
+    photographs = [image.read(folder / names[entry["image_id"]]) for entry in entries["annotations"]]
+    poses = read_poses(folder / "keypoints.json")
+    models = {precision: load(options.model, precision=precision) for precision in ("fp32", "int8")}
+    size = models["int8"].size
+    people = read(FolderData(), ImageSpec(height=size[0], width=size[1]), "test", DEFAULT_ROOTS)
+    fronts = [group[0] for group in people.groups[:: max(1, len(people.groups) // PEOPLE)]][:PEOPLE]
+    rows = []
+    for source in (people.images[number] for number in fronts):
+        for photograph, pose in zip(photographs, poses, strict=True):
+            drawn = draw_pose(models["int8"].keypoints(pose, size), *size)
+            made = [model.infer(source, pose) for model in models.values()]
+            rows.append([source, image.fit(photograph, *size), drawn, *made])
+    image.write(options.file, sheet(rows, ["source", "photograph", "pose", "student", "int8"]))
+
+
+if __name__ == "__main__":
+    main()

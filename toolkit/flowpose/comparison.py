@@ -1,0 +1,197 @@
+"""The table that everything is compared in: whatever draws pictures, on the same pairs and motions, with intervals.
+
+Needs no PyTorch; flowpose.evaluate gives it the generators of the host, flowpose.evaluate_command graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpose import data
+from flowpose.data import Pictures
+from flowpose.errors import DataError
+from flowpose.metrics import (
+    Interval,
+    Judge,
+    Scores,
+    View,
+    flicker,
+    frechet_distance,
+    intervals,
+    kernel_distance,
+    mean_interval,
+    score,
+    static_jitter,
+    view_features,
+    with_interval,
+)
+from flowpose.spec.manifest import Measurement
+from flowpose.spec.recipe import DataSpec, EvaluateSpec, ImageSpec, Recipe
+
+Images = NDArray[np.uint8]
+Draw = Callable[[Images, NDArray[np.float32]], Images]
+"""Sources u8[n, H, W, 3] and keypoints f32[n, 133, 3] -> pictures u8[n, H, W, 3]."""
+
+UNITS = {"psnr": "dB", "masked_psnr": "dB", "jitter": "levels a pixel"}
+JITTERED, PERTURBATIONS = 12, 8  # poses, and small changes of each
+REFERENCE_VIEW = "_ref"  # in the names of the pictures that sequences start from
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs in memory, and what the judge sees in their truths."""
+
+    split: str
+    sources: Images
+    truths: Images
+    keypoints: NDArray[np.float32]
+    views: tuple[View, ...]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """A person u8[H, W, 3], and frames of it u8[t, H, W, 3] with keypoints f32[t, 133, 3]."""
+
+    source: Images
+    truths: Images
+    keypoints: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: who, and metric -> mean with its interval."""
+
+    name: str
+    metrics: Mapping[str, Interval]
+
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON data."""
+        return {"name": self.name, "metrics": {name: asdict(found) for name, found in self.metrics.items()}}
+
+
+@lru_cache(maxsize=1)
+def judge() -> Judge:
+    """The packaged judge, loaded once a process."""
+    return Judge()
+
+
+def pairs_of(pictures: Pictures, count: int, seed: int) -> Pairs:
+    """`count` pairs of a split; the same for the same seed."""
+    numbers = np.array(list(data.draw_pairs(pictures, count, seed)))
+    truths = pictures.images[numbers[:, 1]]
+    return Pairs(
+        split=pictures.split,
+        sources=pictures.images[numbers[:, 0]],
+        truths=truths,
+        keypoints=pictures.keypoints[numbers[:, 1]],
+        views=tuple(judge().view(truth) for truth in truths),
+    )
+
+
+def validation(recipe: Recipe, roots: tuple[Path, ...]) -> Pairs:
+    """The pairs that the recipe is judged on: the same for every stage and run."""
+    return _validation(recipe.data, recipe.image, recipe.evaluate, roots)
+
+
+@lru_cache(maxsize=2)
+def _validation(source: DataSpec, size: ImageSpec, spec: EvaluateSpec, roots: tuple[Path, ...]) -> Pairs:
+    return pairs_of(data.read(source, size, spec.split, roots), spec.pairs, spec.seed)
+
+
+def motions_of(pictures: Pictures, people: int, frames: int) -> tuple[Motion, ...]:
+    """The first frames of the first people of a split of sequences.
+
+    Raises:
+        DataError: somebody has no reference view, or fewer than three frames.
+    """
+    found = []
+    for person in np.unique(pictures.identities)[:people]:
+        own = sorted(np.flatnonzero(pictures.identities == person), key=lambda i: pictures.names[i])
+        views = [i for i in own if Path(pictures.names[i]).stem.endswith(REFERENCE_VIEW)]
+        moving = [i for i in own if i not in views][:frames]
+        if len(views) != 1 or len(moving) < 3:
+            raise DataError(
+                pictures.split, "not a sequence", got=f"{len(views)} {REFERENCE_VIEW} and {len(moving)} frames",
+                expected=f"one picture named *{REFERENCE_VIEW} of each person, and three frames or more",
+            )  # fmt: skip
+        found.append(Motion(pictures.images[views[0]], pictures.images[moving], pictures.keypoints[moving]))
+    return tuple(found)
+
+
+def copy_source(sources: Images, keypoints: NDArray[np.float32]) -> Images:
+    """The baseline that ignores the pose."""
+    return sources
+
+
+def scores_of(made: Images, pairs: Pairs) -> tuple[Scores, ...]:
+    """The scores of one picture a pair against the truths."""
+    rows = zip(made, pairs.truths, pairs.keypoints, pairs.views, strict=True)
+    return tuple(score(m, t, k, judge(), truth_view=v) for m, t, k, v in rows)
+
+
+def distances(made: Images, pairs: Pairs) -> dict[str, Interval]:
+    """`kid`, and `fd` where there are pictures enough: how far made and true pictures are apart as sets."""
+    own = np.stack([view_features(judge().view(picture)) for picture in made])
+    true = np.stack([view_features(view) for view in pairs.views])
+    found = {"kid": with_interval(kernel_distance, own, true)} if len(own) > 1 else {}
+    if len(own) > own.shape[1]:
+        found["fd"] = with_interval(frechet_distance, own, true)
+    return found
+
+
+def jitter(draw: Draw, pairs: Pairs) -> Interval:
+    """How much a still pose's picture moves when its joints are moved a little; n is in poses."""
+    values: list[float] = []
+    for source, pose in zip(pairs.sources[:JITTERED], pairs.keypoints[:JITTERED], strict=True):
+
+        def render(poses: NDArray[np.float32], source: Images = source) -> Images:
+            return draw(np.repeat(source[None], len(poses), axis=0), poses)
+
+        values.append(static_jitter(render, pose[None], perturbations=PERTURBATIONS, seed=len(values)))
+    return mean_interval(values)
+
+
+def flickers(draw: Draw, motions: Sequence[Motion]) -> Interval:
+    """How much more unsteady motions are than their truths, 1 is as steady; n is in people."""
+    return mean_interval(
+        [
+            flicker(draw(np.repeat(m.source[None], len(m.truths), axis=0), m.keypoints), m.truths)
+            for m in motions
+        ]
+    )
+
+
+def row(name: str, draw: Draw, pairs: Pairs, motions: Sequence[Motion] = ()) -> Row:
+    """The line of something that draws."""
+    made = draw(pairs.sources, pairs.keypoints)
+    metrics = {**intervals(scores_of(made, pairs)), **distances(made, pairs), "jitter": jitter(draw, pairs)}
+    if motions:
+        metrics["flicker"] = flickers(draw, motions)
+    return Row(name, metrics)
+
+
+def truth_row(pairs: Pairs) -> Row:
+    """The line of the truth: what the judge gives at best. It draws nothing, so it has no jitter."""
+    return Row("truth", intervals(scores_of(pairs.truths, pairs)))
+
+
+def measurements(rows: Sequence[Row], set_name: str) -> tuple[Measurement, ...]:
+    """The means as measurements on that set against the truth; `stage` holds the row's name."""
+    return tuple(
+        Measurement(
+            metric=metric, value=found.value, unit=UNITS.get(metric, ""), n=found.n, set=set_name,
+            against="truth", stage=each.name,
+        )
+        for each in rows
+        for metric, found in each.metrics.items()
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The adversarial finish: a student of any method is sharpened against heads on frozen features.
+
+Regression returns the mean of what a condition allows, which is blurred; a critic is what commits it to one
+picture. The regression to the truth stays as the anchor. On the picture the adversarial gradient is scaled to a
+share of the regression's that shrinks while the critic is no better than chance, so there is no weight to be
+tuned to the size of either.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowpose.distill.heads import Eyes, Heads
+from flowpose.distill.student import (
+    Conditions,
+    Learner,
+    Made,
+    Setting,
+    Window,
+    draw_conditions,
+    made_by,
+    truth_losses,
+)
+from flowpose.model.generator import Generator
+from flowpose.optimize import Draw, Losses
+from flowpose.spec.recipe import AdversarialFinish
+
+
+class Contest(nn.Module):
+    """Student and heads: what the optimizer holds."""
+
+    def __init__(self, learner: Learner, heads: Heads) -> None:
+        super().__init__()
+        self.learner, self.heads = learner, heads
+
+    def forward(
+        self,
+        source: Tensor | None,
+        keypoints: Tensor | None,
+        maps: list[Tensor] | None = None,
+        window: Window | None = None,
+    ) -> tuple[Tensor, Tensor] | list[Tensor]:
+        """The student's latents and pictures, or the heads' scores of maps."""
+        if maps is not None:
+            return self.heads(maps)  # type: ignore[no-any-return]
+        return self.learner(source, keypoints, window=window)  # type: ignore[no-any-return]
+
+
+class Adversarial:
+    """The finish of one student."""
+
+    def __init__(self, setting: Setting, spec: AdversarialFinish, student: Generator, second: float) -> None:
+        self.setting, self.spec = setting, spec
+        self.eyes = Eyes(setting.teacher, tokens=not spec.crop)
+        image = setting.job.recipe.image
+        heads = Heads(self.eyes.channels((image.height, image.width)), spec.heads)
+        self.module = Contest(Learner(student, second), heads)
+
+    def losses(self, module: nn.Module, draw: Draw) -> Losses:
+        """`loss` has the student's gradient (through the picture) and the heads' own; the others are shown."""
+        latents, recipe = self.setting.latents, self.setting.job.recipe
+        device = next(module.parameters()).device
+        drawn = draw_conditions(latents, recipe.train, draw.rng, self.spec.optim.batch)
+        batch = drawn.looking(draw.rng, self.spec.crop).on(device)
+        made = made_by(module, batch)
+        truth = made.truth(batch)
+        look = self._look(batch, made, draw)
+        picture = made.pictures.detach().requires_grad_()
+        real = truth_losses(picture, truth, self.setting.reference.to(device), self.spec)
+        seen = look(picture)
+        fooled = -_mean(module(None, None, seen))
+        pull, push = (torch.autograd.grad(loss, picture)[0] for loss in (real["real"], fooled))
+        critic = self._critic(module, [each.detach() for each in seen], look, truth)
+        share = self.spec.share * trust(critic.detach())
+        scale = share * pull.norm() / push.norm().clamp_min(1e-12)
+        student = (made.pictures * (pull + scale * push)).sum()
+        shown = {"real": real["real"], "fooled": fooled, "critic": critic, "scale": scale}
+        return {"loss": student + critic, **{name: value.detach() for name, value in shown.items()}}
+
+    def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
+        """The frozen features of the batch's pictures, at times and with noise that real and made ones share."""
+        context, pose = self.eyes.condition(batch.source, batch.keypoints)
+        low, high = self.spec.times
+        t = low + (high - low) * draw.uniform(len(made.latents), batch.source.device)
+        noise = torch.randn(made.latents.shape, generator=draw.noise).to(batch.source.device)
+        return _Look(self.eyes, made.like(context), made.like(pose), t, noise)
+
+    def _critic(self, module: nn.Module, fake: list[Tensor], look: _Look, truth: Tensor) -> Tensor:
+        """Hinge loss of the heads."""
+        with torch.no_grad():
+            real = look(truth)
+        scores = [
+            F.relu(1 - yes).mean() + F.relu(1 + no).mean()
+            for yes, no in zip(module(None, None, real), module(None, None, fake), strict=True)
+        ]
+        return torch.stack(scores).mean()
+
+
+def trust(critic: Tensor) -> Tensor:
+    """0..1: how much of its share the critic gets, from its hinge loss: none at chance (2), all at 1 and below.
+
+    A gradient scaled to a fixed size is as large when the critic knows nothing; then the student is pushed anywhere
+    and the critic never learns. At a share of 0.6 that filled people-128 with dots within 300 iterations.
+    """
+    return (2 - critic).clamp(0, 1)
+
+
+class _Look:
+    """Pictures -> maps, everything else fixed."""
+
+    def __init__(self, eyes: Eyes, context: Tensor, pose: Tensor, t: Tensor, noise: Tensor) -> None:
+        self.eyes, self.context, self.pose, self.t, self.noise = eyes, context, pose, t, noise
+
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        return self.eyes.see(pictures, self.context, self.pose, self.t, self.noise)
+
+
+def _mean(scores: list[Tensor]) -> Tensor:
+    return torch.stack([score.mean() for score in scores]).mean()

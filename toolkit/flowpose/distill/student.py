@@ -1,0 +1,261 @@
+"""What all distillations share: conditions with their truth, the student as it is trained, losses on pictures.
+
+The student starts from the teacher's weights, decoder included, because at one step the decoder is half the
+model. Its first evaluation starts at z*, which is zero unless the recipe says otherwise.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flowpose import data
+from flowpose.artifact import Artifact
+from flowpose.data import draw_sets
+from flowpose.errors import ArtifactError
+from flowpose.job import Job
+from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.generator import Generator, build_student
+from flowpose.model.losses import charbonnier, feature, gradient
+from flowpose.model.pictures import to_tensor
+from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
+from flowpose.optimize import Losses, moved
+from flowpose.spec.recipe import AdversarialFinish, Distillation, TrainSpec
+from flowpose.train.augment import vary_poses
+from flowpose.train.teacher import Latents, encode_all
+
+MIDDLE = 0.5  # t of the second evaluation where nothing was measured
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """A batch: sources f32[B, c, h, w], keypoints f32[B, 133, 3], truth f32[B, 3, H, W].
+
+    `ends` f32[n, c, h, w] are what the teacher makes of the first n conditions; n may be 0. `window` is the part of
+    the pictures that is made and compared, None for all of them.
+    """
+
+    source: Tensor
+    keypoints: Tensor
+    truth: Tensor
+    ends: Tensor = field(default_factory=lambda: torch.zeros(0))
+    window: Window | None = None
+
+    def on(self, device: torch.device) -> Conditions:
+        """The same on a device."""
+        source, keypoints, truth, ends = (
+            moved(part, device) for part in (self.source, self.keypoints, self.truth, self.ends)
+        )
+        return Conditions(source, keypoints, truth, ends, self.window)
+
+    def looking(self, rng: np.random.Generator, crop: int) -> Conditions:
+        """The same with a random window of `crop` pixels a side; 0 for whole pictures."""
+        if not crop:
+            return self
+        height, width = self.truth.shape[-2:]
+        size = min(crop, height, width) // STRIDE
+        top, left = (int(rng.integers(side // STRIDE - size + 1)) for side in (height, width))
+        return replace(self, window=Window(top, left, size))
+
+
+class Window(NamedTuple):
+    """A square of a picture, in latent cells of STRIDE pixels."""
+
+    top: int
+    left: int
+    size: int
+
+    def of(self, pictures: Tensor) -> Tensor:
+        """The part of pictures f32[B, 3, H, W]."""
+        top, left, size = (STRIDE * number for number in self)
+        return pictures[..., top : top + size, left : left + size]
+
+
+def decode(autoencoder: Autoencoder, latents: Tensor, window: Window | None) -> Tensor:
+    """Pictures of latents f32[B, c, h, w], or the window of them, decoded with one cell around it."""
+    if window is None:
+        return autoencoder.decode(latents)
+    top, left = max(0, window.top - 1), max(0, window.left - 1)
+    bottom, right = window.top + window.size + 1, window.left + window.size + 1
+    made = autoencoder.decode(latents[..., top:bottom, left:right])
+    return Window(window.top - top, window.left - left, window.size).of(made)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What the student made: of every condition, then of the last `second` ones with a second evaluation.
+
+    Attributes:
+        latents: f32[B + second, c, h, w].
+        pictures: f32[B + second, 3, H, W], or the window of them.
+        second: how many have two evaluations.
+        window: see `Conditions`.
+    """
+
+    latents: Tensor
+    pictures: Tensor
+    second: int
+    window: Window | None = None
+
+    def like(self, batch: Tensor) -> Tensor:
+        """`batch` f32[B, ...] in the order of what was made."""
+        return torch.cat([batch, batch[len(batch) - self.second :]])
+
+    def truth(self, batch: Conditions) -> Tensor:
+        """The true pictures in the order of those made, their windows where windows were made."""
+        truth = self.like(batch.truth)
+        return self.window.of(truth) if self.window else truth
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a method works with.
+
+    Attributes:
+        job: the stage.
+        spec: the recipe's distillation.
+        teacher: frozen, with the student's z*.
+        latents: the training split.
+        reference: the frozen autoencoder, for features and for the teacher's pictures.
+    """
+
+    job: Job
+    spec: Distillation
+    teacher: Generator
+    latents: Latents
+    reference: Autoencoder
+
+
+def set_up(job: Job, spec: Distillation, teacher: Artifact) -> Setting:
+    """The setting of a distillation from that teacher.
+
+    Raises:
+        DataError: see flowpose.data.
+    """
+    recipe = job.recipe
+    generator = load_generator(teacher).requires_grad_(False)
+    if spec.noise == "zero":
+        generator.noise.zero_()
+    pictures = data.read(recipe.data, recipe.image, "train", job.data)
+    latents = encode_all(job, generator.autoencoder, pictures)
+    reference = copy.deepcopy(generator.autoencoder)
+    return Setting(job=job, spec=spec, teacher=generator, latents=latents, reference=reference)
+
+
+def parent_of(job: Job, kind: str, fix: str) -> Artifact:
+    """The job's parent.
+
+    Raises:
+        ArtifactError: there is none, or it is of another kind.
+    """
+    found = job.parent.manifest.kind if job.parent else None
+    if job.parent is None or found != kind:
+        raise ArtifactError(
+            job.path, f"{job.stage} needs a {kind} to start from", got=found, expected=kind, fix=fix
+        )
+    return job.parent
+
+
+def middle_of(spec: Distillation, teacher: Artifact) -> float:
+    """t of the second evaluation: the recipe's, or the teacher's best on val."""
+    if spec.middle is not None:
+        return spec.middle
+    rows = teacher.manifest.measurements
+    return next((m.value for m in rows if (m.stage, m.metric) == ("teacher-2", "t_mid")), MIDDLE)
+
+
+def new_student(setting: Setting, teacher: Artifact) -> Generator:
+    """The student before training: the teacher's weights where they fit, the student's grid."""
+    spec, recipe = setting.spec, setting.job.recipe
+    torch.manual_seed(spec.optim.seed)
+    autoencoder = copy.deepcopy(setting.teacher.autoencoder)
+    flow = build_student(spec, recipe.model, recipe.image, autoencoder)
+    take_fitting(flow, setting.teacher.flow)
+    grid = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)
+    student = Generator(autoencoder, flow, grid, STUDENT_SOLVER)
+    student.noise = setting.teacher.noise.clone()
+    return student.requires_grad_(True)
+
+
+class Learner(nn.Module):
+    """The trained part of a student: velocity network and decoder; the encoder is not trained."""
+
+    def __init__(self, student: Generator, second: float) -> None:
+        super().__init__()
+        self.flow, self.decoder = student.flow, student.autoencoder.decoder
+        self.share = second if len(student.times) > 2 else 0.0
+        self.student = [student]  # in a list, so that its encoder is not a part of this module
+
+    def forward(
+        self,
+        source: Tensor,
+        keypoints: Tensor,
+        at: tuple[Tensor, Tensor, Tensor] | None = None,
+        window: Window | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(latents, pictures) as in `Made`; or (mean velocity, nothing) from `at`: x, t and r."""
+        student = self.student[0].to(source.device)
+        context = student.context(source)
+        pose = self.flow.pose_tokens(keypoints, context)
+        if at is not None:
+            x, t, r = at
+            return self.flow.velocity(x, self.flow.modulation(t, r), context, pose), x.new_zeros(0)
+        noise = student.noise.expand(len(source), -1, -1, -1)
+        latents = [noise + self._velocity(noise, 0.0, 1.0, context, pose)]
+        if self.share:
+            part = slice(len(source) - max(1, round(self.share * len(source))), None)
+            latents.append(self._second(noise[part], context[part], pose[part]))
+        found = torch.cat(latents)
+        return found, decode(student.autoencoder, found, window)
+
+    def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
+        """The end of two evaluations; the first is held fixed, since it has losses of its own."""
+        middle = self.student[0].times[1]
+        with torch.no_grad():
+            x = noise + middle * self._velocity(noise, 0.0, middle, context, pose)
+        return x + (1 - middle) * self._velocity(x, middle, 1.0, context, pose)
+
+    def _velocity(self, x: Tensor, t: float, r: float, context: Tensor, pose: Tensor) -> Tensor:
+        times = torch.tensor([[t], [r]], device=x.device)
+        return self.flow.velocity(x, self.flow.modulation(*times), context, pose)
+
+
+def made_by(module: nn.Module, batch: Conditions) -> Made:
+    """What the student makes of a batch."""
+    latents, pictures = module(batch.source, batch.keypoints, window=batch.window)
+    return Made(latents, pictures, len(pictures) - len(batch.source), batch.window)
+
+
+def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:
+    """`size` fresh conditions with their truth."""
+    sources, targets = draw_sets(latents.pictures, rng, size, 1)
+    mirrored = (rng.random(size) < 0.5) & spec.flip
+    plain = latents.poses(targets[:, 0], mirrored)
+    shown = vary_poses(plain, rng, spec.poses, latents.pictures.images.shape[1])
+    return Conditions(
+        source=latents.pick(sources, mirrored),
+        keypoints=torch.from_numpy(shown),
+        truth=truth_of(latents, targets[:, 0], mirrored),
+    )
+
+
+def truth_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
+    """f32[n, 3, H, W] pictures, some of them mirrored."""
+    images = latents.pictures.images[numbers]
+    return to_tensor(np.where(mirrored[:, None, None, None], images[:, :, ::-1], images))
+
+
+def truth_losses(
+    pictures: Tensor, truth: Tensor, reference: Autoencoder, spec: Distillation | AdversarialFinish
+) -> Losses:
+    """Pixel, edge and feature losses to the truth, and `real`, their weighted sum."""
+    pixel, edges = charbonnier(pictures, truth), gradient(pictures, truth)
+    far = feature(reference.features, pictures, truth) if spec.feature else pixel.new_zeros(())
+    real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far)
+    return {"real": real, "pixel": pixel, "edges": edges, "feature": far}
