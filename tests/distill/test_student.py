@@ -22,7 +22,6 @@ from quantize.tiny_student import make_artifact
 from torch import Tensor
 
 from flowpose.distill.student import (
-    MIDDLE,
     Conditions,
     Learner,
     Made,
@@ -36,6 +35,7 @@ from flowpose.distill.student import (
     truth_of,
 )
 from flowpose.errors import ArtifactError
+from flowpose.evaluate import MIDDLE
 from flowpose.job import Job
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.pictures import to_tensor

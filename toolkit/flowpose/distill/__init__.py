@@ -66,24 +66,7 @@ def distill(job: Job) -> Artifact:
         ArtifactError: the job has no teacher.
         DataError, TrainingError: see flowpose.data and flowpose.optimize.
     """
-    teacher = parent_of(job, "model", "flowpose train")
-    spec = job.recipe.distill
-    setting = set_up(job, spec, teacher)
-    method = METHODS[type(spec)](setting)
-    student = new_student(setting, teacher)
-
-    def losses(module: nn.Module, draw: Draw) -> Losses:
-        drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
-        batch = drawn.on(next(module.parameters()).device)
-        made = made_by(module, batch)
-        reference = setting.reference.to(made.pictures.device)
-        own = method.losses(module, batch, made, draw)
-        real = truth_losses(made.pictures, made.truth(batch), reference, spec)
-        total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
-        return {"loss": total, **own, **real}
-
-    _train(job, Learner(student, spec.second), losses, student, spec.optim)
-    return _sealed(job, student)
+    return _learnt(job, job.recipe.distill, "student")
 
 
 def finish(job: Job) -> Artifact:
@@ -112,25 +95,11 @@ def train_regressor(job: Job) -> Artifact:
         ArtifactError: the job has no teacher.
         DataError, TrainingError: see flowpose.data and flowpose.optimize.
     """
-    teacher = parent_of(job, "model", "flowpose train")
+    parent_of(job, "model", "flowpose train")
     own = job.recipe.regressor
     if own is None:
         raise ArtifactError(job.path, "needs recipe.regressor", fix="add regressor to the recipe")
-    spec = regressor_spec(own)
-    setting = set_up(job, spec, teacher)
-    student = new_student(setting, teacher)
-    method = Trajectory(setting)
-
-    def losses(module: nn.Module, draw: Draw) -> Losses:
-        drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
-        batch = drawn.on(next(module.parameters()).device)
-        made = made_by(module, batch)
-        reference = setting.reference.to(made.pictures.device)
-        real = truth_losses(made.pictures, made.truth(batch), reference, spec)
-        return {"loss": real["real"], **real}
-
-    _train(job, Learner(student, spec.second), losses, student, spec.optim)
-    return _sealed(job, student, "l1")
+    return _learnt(job, regressor_spec(own), "l1")
 
 
 def regressor_spec(own: RegressorSpec) -> TrajectoryDistillation:
@@ -138,6 +107,27 @@ def regressor_spec(own: RegressorSpec) -> TrajectoryDistillation:
     return TrajectoryDistillation(
         student=own.student, crop=own.crop, optim=own.optim, solved=0.0, gradient=0.0, feature=0.0
     )
+
+
+def _learnt(job: Job, spec: Distillation, label: str) -> Artifact:
+    """The artifact of a student trained by the spec's method from the job's teacher."""
+    teacher = parent_of(job, "model", "flowpose train")
+    setting = set_up(job, spec, teacher)
+    method = METHODS[type(spec)](setting)
+    student = new_student(setting, teacher)
+
+    def losses(module: nn.Module, draw: Draw) -> Losses:
+        drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
+        batch = drawn.on(next(module.parameters()).device)
+        made = made_by(module, batch)
+        reference = setting.reference.to(made.pictures.device)
+        own = method.losses(module, batch, made, draw)
+        real = truth_losses(made.pictures, made.truth(batch), reference, spec)
+        total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
+        return {"loss": total, **own, **real}
+
+    _train(job, Learner(student, spec.second), losses, student, spec.optim)
+    return _sealed(job, student, label)
 
 
 def _train(

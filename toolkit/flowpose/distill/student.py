@@ -19,6 +19,7 @@ from flowpose import data
 from flowpose.artifact import Artifact
 from flowpose.data import draw_sets
 from flowpose.errors import ArtifactError
+from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder
 from flowpose.model.generator import Generator, build_student
@@ -29,8 +30,6 @@ from flowpose.optimize import Losses, moved
 from flowpose.spec.recipe import AdversarialFinish, Distillation, TrainSpec
 from flowpose.train.augment import vary_poses
 from flowpose.train.teacher import Latents, encode_all
-
-MIDDLE = 0.5  # t of the second evaluation where nothing was measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +165,7 @@ def middle_of(spec: Distillation, teacher: Artifact) -> float:
     """t of the second evaluation: the recipe's, or the teacher's best on val."""
     if spec.middle is not None:
         return spec.middle
-    rows = teacher.manifest.measurements
-    return next((m.value for m in rows if (m.stage, m.metric) == ("teacher-2", "t_mid")), MIDDLE)
+    return teacher_middle(teacher)
 
 
 def new_student(setting: Setting, teacher: Artifact) -> Generator:

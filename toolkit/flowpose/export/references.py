@@ -28,13 +28,12 @@ from flowpose.export.storage import stored_int8
 from flowpose.job import Job
 from flowpose.metrics import psnr
 from flowpose.model.generator import Generator
-from flowpose.model.weights import load_generator
+from flowpose.model.weights import STUDENT_GRID, load_generator
 from flowpose.quantize.samples import Samples
 from flowpose.spec.manifest import Measurement, Reference
 
 FOLDER = "references"
 STORED = 45.0  # dB, the least PSNR of pictures from stored weights to those from the weights themselves
-ONE_STEP = (0.0, 1.0)
 
 Images = NDArray[np.uint8]
 
@@ -62,7 +61,7 @@ def contenders(job: Job) -> tuple[Contender, ...]:
         found.append(Contender("teacher", teacher, {f"teacher-{n}": teacher_grid(n, middle) for n in steps}))
     regressor = job.sibling("regressor") if job.recipe.regressor else None
     if regressor:
-        found.append(Contender("l1", regressor, {"l1": ONE_STEP}))
+        found.append(Contender("l1", regressor, {"l1": STUDENT_GRID}))
     student = _nearest(job, "student")
     if student and len(student.manifest.times) == 3:
         found.append(Contender("student", student, {"student-2": student.manifest.times}))

@@ -78,9 +78,7 @@ class EdgeNetwork(nn.Module):
     def pose_tokens(self, keypoints: Tensor, context: Tensor) -> Tensor:
         """As `RPFMTransformer.pose_tokens`: f32[B, N, C]."""
         field = self.pose_field(keypoints)
-        query = self.source.match(field) * (self.log_sharpness.exp() / self.table.shape[-1])
-        keys, values = context[:, 0].unbind(1)
-        carried = torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values
+        carried = self.source.match.carry(field, context[:, 0], self.log_sharpness)
         return self.pose(field) + self.table + carried  # type: ignore[no-any-return]
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:

@@ -201,6 +201,12 @@ class Match(nn.Module):
     def forward(self, field: Tensor) -> Tensor:
         return _unit(self.project(field) + self.table)
 
+    def carry(self, field: Tensor, matched: Tensor, log_sharpness: Tensor) -> Tensor:
+        """f32[B, N, C]: what the source shows where its limbs are those of `field`; matched f32[B, 2, Ns, C]."""
+        query = self(field) * (log_sharpness.exp() / self.table.shape[-1])
+        keys, values = matched.unbind(1)
+        return torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values
+
 
 class SourceBranch(nn.Module):
     """Source latents f32[B, c, h, w] -> (context f32[B, 1 + depth, 2, Ns, C], limb field f32[B, Ns, WIDTH]).
@@ -308,9 +314,7 @@ class RPFMTransformer(nn.Module):
         field = self.pose_field(keypoints)
         if not self.source.matched:
             return self.pose(field) + self.table  # type: ignore[no-any-return]
-        query = self.source.match(field) * (self.log_sharpness.exp() / self.table.shape[-1])
-        keys, values = context[:, 0].unbind(1)
-        carried = torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values
+        carried = self.source.match.carry(field, context[:, 0], self.log_sharpness)
         return self.pose(field) + self.table + carried  # type: ignore[no-any-return]
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
