@@ -11,7 +11,7 @@ from distill.micro_setting import SHAPE, batch_of, distillation, setting, studen
 from torch import Tensor, nn
 
 from flowpose.distill import adversarial
-from flowpose.distill.adversarial import Adversarial
+from flowpose.distill.adversarial import Adversarial, jittered
 from flowpose.distill.heads import Eyes, Heads
 from flowpose.distill.student import Setting, Window, truth_losses
 from flowpose.flow import interpolate
@@ -184,3 +184,24 @@ def test_windows_are_judged_without_tokens(base: Setting) -> None:
     assert torch.isfinite(losses["loss"])
     assert [shape[-1] for shape in seen[0]] == [16, 16, 8, 4], "pixels and the encoder's maps"
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_picture_that_jumps_with_its_joints_costs(tmp_path: Path) -> None:
+    base = setting(tmp_path, distillation("trajectory"))
+    contest = contest_of(base, steady=3.0)
+    with torch.no_grad():
+        contest.module.learner.flow.head.weight.normal_(0, 0.5)  # zero at the start: blind to the pose
+    jumping = float(contest.losses(contest.module, Draw.at(0, 0))["steady"])
+    still = contest_of(base, steady=3.0)
+    with torch.no_grad():
+        still.module.learner.flow.head.weight.zero_()
+    assert jumping > 2 * float(still.losses(still.module, Draw.at(0, 0))["steady"])
+    assert "steady" not in contest_of(base).losses(contest_of(base).module, Draw.at(0, 0))
+
+
+def test_only_given_joints_are_moved() -> None:
+    keypoints = torch.rand(2, 133, 3)
+    keypoints[:, 20:] = 0
+    moved = jittered(keypoints, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(moved[:, 20:], keypoints[:, 20:]) and torch.equal(moved[..., 2], keypoints[..., 2])
+    assert float((moved - keypoints)[:, :20, :2].std()) == pytest.approx(0.5, rel=0.25)

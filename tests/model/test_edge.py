@@ -14,7 +14,7 @@ from flowpose.export.modules import OneStep, Source
 from flowpose.model.autoencoder import Autoencoder, Decoder, Encoder
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.generator import Generator
-from flowpose.model.limb_field import JOINTS, WIDTH
+from flowpose.model.limb_field import JOINTS, PLACES, WIDTH
 from flowpose.model.transformer import SIZES, RPFMTransformer
 from flowpose.model.weights import take_fitting
 from flowpose.spec.recipe import EdgeStudent
@@ -53,7 +53,7 @@ def velocity(
 def test_shapes_are_those_of_the_transformer(blocks: int) -> None:
     net = network(blocks)
     context, field = net.source(latents(2))
-    assert context.shape == (2, 2, 2, TOKENS, CHANNELS) and field.shape == (2, TOKENS, WIDTH)
+    assert context.shape == (2, 2, 2, TOKENS, CHANNELS) and field.shape == (2, TOKENS * PLACES, WIDTH)
     assert net.pose_tokens(poses(2), context).shape == (2, TOKENS, CHANNELS)
     assert net.modulation(torch.zeros(3), torch.ones(3)).shape == (3, 2 * blocks + 2, CHANNELS)
     v = velocity(net, latents(2), torch.tensor([0.1, 0.8]), latents(2, 5), poses(2))

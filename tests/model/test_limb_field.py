@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowpose.model.limb_field import FEATURES, JOINTS, LIMBS, NECK, PELVIS, WIDTH, LimbField
+from flowpose.model.limb_field import (
+    FEATURES,
+    JOINTS,
+    LIMBS,
+    NECK,
+    PELVIS,
+    PLACES,
+    WIDTH,
+    LimbField,
+)
 from flowpose.train.augment import MIRROR
 
 HEIGHT, WIDE, PITCH = 64, 48, 8
@@ -19,9 +28,9 @@ def person() -> Tensor:
 
 
 def limbs(keypoints: Tensor, scale: int = 1) -> Tensor:
-    """f32[tokens, limbs, features]."""
+    """f32[tokens * PLACES, limbs, features]."""
     field = LimbField(HEIGHT * scale, WIDE * scale, PITCH * scale)(keypoints)
-    assert field.shape == (1, (HEIGHT // PITCH) * (WIDE // PITCH), WIDTH)
+    assert field.shape == (1, (HEIGHT // PITCH) * (WIDE // PITCH) * PLACES, WIDTH)
     return field.reshape(field.shape[1], len(LIMBS), FEATURES)
 
 
@@ -79,12 +88,13 @@ def test_the_field_points_at_the_limb() -> None:
     """A vertical forearm at x = 20: nearest tokens glow, and delta points from the limb to the token."""
     keypoints = torch.zeros(1, JOINTS, 3)
     keypoints[0, 7], keypoints[0, 9] = torch.tensor([20.0, 12.0, 1.0]), torch.tensor([20.0, 52.0, 1.0])
-    grid = limbs(keypoints)[:, LIMBS.index((7, 9))].reshape(HEIGHT // PITCH, WIDE // PITCH, FEATURES)
-    row = grid[3]
-    assert int(row[:, 0].argmax()) == 2 and float(row[2, 0]) > 0.99, "the token whose centre is (20, 28)"
-    assert (row[:2, 2] < 0).all() and (row[3:5, 2] > 0).all()
-    places = grid[1:6, 2, 4]
-    assert (places.diff() > 0).all(), "the place along the limb grows from elbow to wrist"
+    tokens = limbs(keypoints)[:, LIMBS.index((7, 9))].unflatten(0, (HEIGHT // PITCH, WIDE // PITCH, 2, 2))
+    grid = tokens.transpose(1, 2).flatten(0, 1).flatten(1, 2)  # quarters of tokens, 4 pixels each
+    row = grid[6]
+    assert int(row[:, 0].argmax()) in (4, 5), "the places with x = 18 and 22"
+    assert (row[:5, 2] < 0).all() and (row[5:9, 2] > 0).all()
+    along = grid[3:13, 4, 4]
+    assert (along.diff() > 0).all(), "the place along the limb grows from elbow to wrist"
 
 
 def test_the_field_does_not_depend_on_the_resolution() -> None:

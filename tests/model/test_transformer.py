@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from flowpose.model.autoencoder import Autoencoder, Decoder, Encoder
-from flowpose.model.limb_field import JOINTS, WIDTH
+from flowpose.model.limb_field import JOINTS, PLACES, WIDTH, token_order
 from flowpose.model.skeleton import SkeletonLatent
-from flowpose.model.transformer import SIZES, RPFMTransformer, positions
+from flowpose.model.transformer import SIZES, RPFMTransformer, by_token, positions
 
 HEIGHT, WIDE, LATENTS = 32, 48, 4
 
@@ -47,10 +47,10 @@ def test_shapes(size: str, patch: int) -> None:
     tokens = (HEIGHT // 8 // patch) * (WIDE // 8 // patch)
     context, field = net.source(latents(2))
     assert context.shape == (2, 1 + SIZES[size].depth, 2, tokens, SIZES[size].width)
-    assert field.shape == (2, tokens, WIDTH)
+    assert field.shape == (2, tokens * PLACES, WIDTH)
     v, field = net(latents(4), times(4), latents(2), poses(4))
     assert v.shape == latents(4).shape
-    assert field.shape == (2, tokens, WIDTH)
+    assert field.shape == (2, tokens * PLACES, WIDTH)
     assert torch.isfinite(v).all() and v.abs().max() > 0
 
 
@@ -139,14 +139,25 @@ def test_a_token_carries_what_the_source_shows_at_the_same_limb() -> None:
     net = network()
     keypoints = poses(1)
     tokens = net.grid[0] * net.grid[1]
-    values = torch.eye(tokens, SIZES["micro"].width)[None]
-    keys = net.source.match(net.pose_field(keypoints))
-    context = torch.zeros(1, 1 + SIZES["micro"].depth, 2, tokens, SIZES["micro"].width)
-    context[:, 0] = torch.stack([keys, values], dim=1)
-    context_free = net.pose(net.pose_field(keypoints)) + net.table
-    carried = (net.pose_tokens(keypoints, context) - context_free)[0, :, :tokens]
-    assert (carried.argmax(dim=1) == torch.arange(tokens)).float().mean() > 0.9
-    torch.testing.assert_close(carried.sum(1), torch.ones(tokens), atol=1e-4, rtol=0)
+    width = SIZES["micro"].width // PLACES
+    codes = torch.eye(tokens * PLACES)[:, :, None].expand(-1, -1, width)  # one picture of values for each place
+    field = net.pose_field(keypoints)
+    keys = by_token(net.source.match(field))
+    found = []
+    for code in codes.split(1, dim=1):
+        matched = torch.stack([keys, by_token(code[None, :, 0])], dim=1)
+        carried = net.source.match.carry(field, matched, net.log_sharpness)
+        found.append(carried.unflatten(-1, (PLACES, width)).flatten(1, 2)[0, :, 0])
+    shares = torch.stack(found, dim=1)  # of every source place in every target place
+    assert (shares.argmax(dim=1) == torch.arange(tokens * PLACES)).float().mean() > 0.9
+    torch.testing.assert_close(shares.sum(1), torch.ones(tokens * PLACES), atol=1e-4, rtol=0)
+
+
+def test_places_follow_each_other_token_by_token() -> None:
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
+    order = token_order(torch.stack([rows, columns], -1)[None])[0].tolist()
+    assert order[:5] == [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2]] and len(order) == 24
+    assert by_token(torch.arange(24.0)[None, :, None]).shape == (1, 6, PLACES)
 
 
 @torch.no_grad()
@@ -176,7 +187,7 @@ def test_with_drawn_skeletons_nothing_is_matched_by_limb(patch: int) -> None:
     nn.init.normal_(net.head.weight, std=0.05)
     context, field = net.source(latents(2))
     tokens = net.grid[0] * net.grid[1]
-    assert context.shape == (2, size.depth, 2, tokens, size.width) and field.shape == (2, tokens, WIDTH)
+    assert context.shape == (2, size.depth, 2, tokens, size.width) and field.shape == (2, tokens * PLACES, WIDTH)
     assert not [name for name in net.state_dict() if "match" in name or "sharpness" in name]
     assert torch.equal(net.pose_tokens(poses(2), context), net.pose_tokens(poses(2), 0 * context))
     first, _ = net(latents(2), times(2), latents(2, 5), poses(2))

@@ -24,8 +24,12 @@ from flowpose.distill.student import (
     truth_losses,
 )
 from flowpose.model.generator import Generator
+from flowpose.model.losses import charbonnier
 from flowpose.optimize import Draw, Losses
 from flowpose.spec.recipe import AdversarialFinish
+
+
+STEADIED = 4  # one of so many conditions is made a second time, with its joints moved
 
 
 class Contest(nn.Module):
@@ -76,8 +80,10 @@ class Adversarial:
         share = self.spec.share * trust(critic.detach())
         scale = share * pull.norm() / push.norm().clamp_min(1e-12)
         student = (made.pictures * (pull + scale * push)).sum()
-        shown = {"real": real["real"], "fooled": fooled, "critic": critic, "scale": scale}
-        return {"loss": student + critic, **{name: value.detach() for name, value in shown.items()}}
+        steady = self._steady(module, batch, made, draw)
+        shown = {"real": real["real"], "fooled": fooled, "critic": critic, "scale": scale, **steady}
+        total = student + critic + sum(steady.values(), start=critic.new_zeros(()))
+        return {"loss": total, **{name: value.detach() for name, value in shown.items()}}
 
     def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
         """The frozen features of the batch's pictures, at times and with noise that real and made ones share."""
@@ -86,6 +92,15 @@ class Adversarial:
         t = low + (high - low) * draw.uniform(len(made.latents), batch.source.device)
         noise = torch.randn(made.latents.shape, generator=draw.noise).to(batch.source.device)
         return _Look(self.eyes, made.like(context), made.like(pose), t, noise)
+
+    def _steady(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
+        """How much the first pictures of the batch change when their joints are moved a little."""
+        if not self.spec.steady:
+            return {}
+        few, recipe = max(1, len(batch.source) // STEADIED), self.setting.job.recipe
+        moved = jittered(batch.keypoints[:few], recipe.train.poses.spread * recipe.image.height, draw.noise)
+        again = module(batch.source[:few], moved, window=batch.window)[1][:few]
+        return {"steady": self.spec.steady * charbonnier(again, made.pictures[:few])}
 
     def _critic(self, module: nn.Module, fake: list[Tensor], look: _Look, truth: Tensor) -> Tensor:
         """Hinge loss of the heads."""
@@ -96,6 +111,13 @@ class Adversarial:
             for yes, no in zip(module(None, None, real), module(None, None, fake), strict=True)
         ]
         return torch.stack(scores).mean()
+
+
+def jittered(keypoints: Tensor, pixels: float, noise: torch.Generator) -> Tensor:
+    """Keypoints f32[B, 133, 3] with every given joint moved by N(0, `pixels`) in x and y."""
+    shift = pixels * torch.randn(keypoints[..., :2].shape, generator=noise).to(keypoints.device)
+    given = keypoints[..., 2:]
+    return torch.cat([keypoints[..., :2] + shift * (given > 0), given], dim=-1)
 
 
 def trust(critic: Tensor) -> Tensor:

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from flowpose.model import limb_field
 from flowpose.model.autoencoder import conv
-from flowpose.model.transformer import Attention, Size, SourceBranch, TimeEmbedding, positions
+from flowpose.model.transformer import (
+    SHARPNESS,
+    Attention,
+    Size,
+    SourceBranch,
+    TimeEmbedding,
+    by_token,
+    positions,
+)
 
 
 class TimedResidual(nn.Module):
@@ -50,10 +58,12 @@ class EdgeNetwork(nn.Module):
         size = Size(depth=1, width=width, heads=width // 32, source_depth=2)
         self.source = SourceBranch(size, self.grid, latents, 1)
         self.pose_field = limb_field.LimbField(height, picture_width, stride)
-        self.pose = nn.Sequential(nn.Linear(limb_field.WIDTH, width), nn.ReLU(), nn.Linear(width, width))
+        places = limb_field.PLACES * limb_field.WIDTH
+        self.pose = nn.Sequential(nn.Linear(places, width), nn.ReLU(), nn.Linear(width, width))
+        self.carried = nn.Linear(width, width)
         self.register_buffer("table", positions(*self.grid, width), persistent=False)
         self.embed = nn.Conv2d(latents, width, 1)
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
         self.time = _BiasTime(width, 2 * blocks + 2)
         self.register_module("span", None)
         self.before = nn.ModuleList(TimedResidual(width) for _ in range(blocks))
@@ -78,8 +88,8 @@ class EdgeNetwork(nn.Module):
     def pose_tokens(self, keypoints: Tensor, context: Tensor) -> Tensor:
         """As `RPFMTransformer.pose_tokens`: f32[B, N, C]."""
         field = self.pose_field(keypoints)
-        carried = self.source.match.carry(field, context[:, 0], self.log_sharpness)
-        return self.pose(field) + self.table + carried  # type: ignore[no-any-return]
+        carried = self.carried(self.source.match.carry(field, context[:, 0], self.log_sharpness))
+        return self.pose(by_token(field)) + self.table + carried  # type: ignore[no-any-return]
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """v f32[B, c, h, w] at x_t; the arguments are those of `RPFMTransformer.velocity`."""

@@ -1,4 +1,4 @@
-"""The pose as a field: at every token, where each limb is relative to it. No picture of a skeleton is drawn.
+"""The pose as a field: at four places of every token, where each limb is relative to it. No skeleton is drawn.
 
 A limb is a segment a-b between two joints. At the token centre p, with q the point of the segment nearest to
 p, u in 0..1 its place on the segment, delta = (p - q) / unit and d = |delta|, a limb gives five numbers:
@@ -33,6 +33,10 @@ LIMBS = _BODY + _LEFT_HAND + _RIGHT_HAND
 
 WIDTH = FEATURES * len(LIMBS)
 
+SPLIT = 2
+PLACES = SPLIT * SPLIT
+"""Every token is looked at in SPLIT x SPLIT places, the centres of its quarters, in row order."""
+
 
 def with_middles(keypoints: Tensor) -> Tensor:
     """f32[B, 135, 3]: the 133 joints, then neck and pelvis; a middle is missing where an end is."""
@@ -44,8 +48,18 @@ def with_middles(keypoints: Tensor) -> Tensor:
     return torch.cat([keypoints, torch.cat([xy, score], dim=-1)], dim=1)
 
 
+def token_order(grid: Tensor) -> Tensor:
+    """f32[B, SPLIT * rows, SPLIT * columns, C] -> [B, rows * columns * PLACES, C]: token by token, then by place."""
+    rows, columns = (side // SPLIT for side in grid.shape[1:3])
+    cut = grid.reshape(len(grid), rows, SPLIT, columns, SPLIT, -1)
+    return cut.transpose(2, 3).flatten(1, 4)
+
+
 class LimbField(nn.Module):
-    """Keypoints f32[B, 133, 3] (x, y pixels, score) -> field f32[B, tokens, WIDTH], tokens in row order."""
+    """Keypoints f32[B, 133, 3] (x, y pixels, score) -> field f32[B, tokens * PLACES, WIDTH].
+
+    Tokens of `pitch` pixels are in row order; the places of one token follow each other.
+    """
 
     centres: Tensor
     ends: Tensor
@@ -53,10 +67,11 @@ class LimbField(nn.Module):
     def __init__(self, height: int, width: int, pitch: int, threshold: float = 0.1) -> None:
         super().__init__()
         self.unit, self.threshold = height / 16.0, threshold
-        rows = (torch.arange(height // pitch) + 0.5) * pitch
-        columns = (torch.arange(width // pitch) + 0.5) * pitch
+        rows = (torch.arange(height // pitch * SPLIT) + 0.5) * pitch / SPLIT
+        columns = (torch.arange(width // pitch * SPLIT) + 0.5) * pitch / SPLIT
         y, x = torch.meshgrid(rows, columns, indexing="ij")
-        self.register_buffer("centres", torch.stack([x, y], -1).reshape(1, -1, 1, 2), persistent=False)
+        centres = token_order(torch.stack([x, y], -1)[None])
+        self.register_buffer("centres", centres[:, :, None], persistent=False)
         self.register_buffer("ends", torch.tensor(LIMBS), persistent=False)
 
     def forward(self, keypoints: Tensor) -> Tensor:

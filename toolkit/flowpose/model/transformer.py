@@ -44,6 +44,10 @@ SIZES: Mapping[str, Size] = MappingProxyType(
 )
 
 
+SHARPNESS = 20.0
+"""How much a cosine of the match counts in its softmax, at the start of training."""
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without parameters, then scale and shift (AdaLN): x [B, N, C], shift and scale [B or 1, 1, C]."""
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
@@ -183,33 +187,44 @@ class TimeEmbedding(nn.Module):
 
 
 class Match(nn.Module):
-    """Limb field f32[B, N, WIDTH] -> f32[B, N, C] of unit size: what a token is, by limb, and faintly by place.
+    """Limb field f32[B, N * PLACES, WIDTH] -> f32[B, N * PLACES, C / PLACES] of unit size: what a place is, by limb.
 
-    Source and target tokens go through the same weights, so a token beside the left forearm finds those beside
-    the left forearm of the source from the first iteration on; learning that from dot products alone takes tens
-    of thousands of pictures. Away from all limbs only the place is left, which suits a backdrop.
+    Source and target go through the same weights, so a place beside the left forearm finds those beside the left
+    forearm of the source from the first iteration on; learning that from dot products alone takes tens of thousands
+    of pictures. Away from all limbs only the place is left, which suits a backdrop.
+
+    Tokens are matched in quarters: what the source shows is mostly turned and shifted by less than a token, and
+    averages of whole tokens cannot be shifted. Channels are as many fewer, so the context keeps its shape.
     """
 
     table: Tensor
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
         super().__init__()
-        self.project = nn.Linear(limb_field.WIDTH, width, bias=False)
+        self.width = width // limb_field.PLACES
+        self.project = nn.Linear(limb_field.WIDTH, self.width, bias=False)
         nn.init.normal_(self.project.weight, std=0.35)
-        self.register_buffer("table", 0.1 * positions(*grid, width), persistent=False)
+        rows, columns = (limb_field.SPLIT * side for side in grid)
+        places = positions(rows, columns, self.width).reshape(1, rows, columns, self.width)
+        self.register_buffer("table", 0.1 * limb_field.token_order(places)[0], persistent=False)
 
     def forward(self, field: Tensor) -> Tensor:
         return _unit(self.project(field) + self.table)
 
     def carry(self, field: Tensor, matched: Tensor, log_sharpness: Tensor) -> Tensor:
         """f32[B, N, C]: what the source shows where its limbs are those of `field`; matched f32[B, 2, Ns, C]."""
-        query = self(field) * (log_sharpness.exp() / self.table.shape[-1])
-        keys, values = matched.unbind(1)
-        return torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values
+        query = self(field) * (log_sharpness.exp() / self.width)
+        keys, values = matched.unflatten(-1, (limb_field.PLACES, -1)).flatten(2, 3).unbind(1)
+        return by_token(torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values)
+
+
+def by_token(places: Tensor) -> Tensor:
+    """f32[B, N, PLACES * C] of f32[B, N * PLACES, C]."""
+    return places.unflatten(1, (-1, limb_field.PLACES)).flatten(2)
 
 
 class SourceBranch(nn.Module):
-    """Source latents f32[B, c, h, w] -> (context f32[B, 1 + depth, 2, Ns, C], limb field f32[B, Ns, WIDTH]).
+    """Source latents f32[B, c, h, w] -> (context f32[B, 1 + depth, 2, Ns, C], field f32[B, Ns * PLACES, WIDTH]).
 
     Without `matched` the context has the depth layers only.
 
@@ -233,7 +248,7 @@ class SourceBranch(nn.Module):
         )
         self.norm = nn.LayerNorm(size.width)
         self.project = nn.Linear(size.width, size.depth * 2 * size.width)
-        self.field = nn.Linear(size.width, limb_field.WIDTH)
+        self.field = nn.Linear(size.width, limb_field.PLACES * limb_field.WIDTH)
         if matched:
             self.match, self.carry = Match(grid, size.width), nn.Linear(size.width, size.width)
 
@@ -243,14 +258,17 @@ class SourceBranch(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        field = self.field(x)
+        field = self.field(x).unflatten(-1, (limb_field.PLACES, -1)).flatten(1, 2)
         if keep is not None:
             x = torch.where(keep[:, None, None], x, self.null)
         k, v = self.project(x).unflatten(-1, (self.depth, 2, self.heads, -1)).unbind(3)
         context = torch.stack([_unit(k).flatten(3), v.flatten(3)], dim=3).permute(0, 2, 3, 1, 4)
         if not self.matched:
             return context, field
-        matched = torch.stack([self.match(field), self.carry(x)], dim=1)
+        keys = by_token(self.match(field))
+        if keep is not None:
+            keys = keys * keep[:, None, None].to(keys.dtype)  # nothing to be matched: all places alike
+        matched = torch.stack([keys, self.carry(x)], dim=1)
         return torch.cat([matched[:, None], context], dim=1), field
 
 
@@ -281,14 +299,15 @@ class RPFMTransformer(nn.Module):
         self.grid = (height // pitch, width // pitch)
         self.source = SourceBranch(size, self.grid, latents, patch, matched=skeleton is None)
         self.pose_field = skeleton or limb_field.LimbField(height, width, pitch)
-        channels = latents * patch * patch if skeleton else limb_field.WIDTH
+        channels = latents * patch * patch if skeleton else limb_field.PLACES * limb_field.WIDTH
         self.pose = nn.Sequential(
             nn.Linear(channels, size.width), nn.ReLU(), nn.Linear(size.width, size.width)
         )
         self.register_buffer("table", positions(*self.grid, size.width), persistent=False)
         self.embed = nn.Conv2d(latents, size.width, patch, stride=patch)
         if self.source.matched:
-            self.log_sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
+            self.carried = nn.Linear(size.width, size.width)
+            self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
         self.time = TimeEmbedding(size.width, size.depth)
         self.register_module("span", None)
         self.blocks = nn.ModuleList(Block(size.width, size.heads, self.grid) for _ in range(size.depth))
@@ -314,8 +333,8 @@ class RPFMTransformer(nn.Module):
         field = self.pose_field(keypoints)
         if not self.source.matched:
             return self.pose(field) + self.table  # type: ignore[no-any-return]
-        carried = self.source.match.carry(field, context[:, 0], self.log_sharpness)
-        return self.pose(field) + self.table + carried  # type: ignore[no-any-return]
+        carried = self.carried(self.source.match.carry(field, context[:, 0], self.log_sharpness))
+        return self.pose(by_token(field)) + self.table + carried  # type: ignore[no-any-return]
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """v f32[B, c, h, w] at x_t, from modulation [B or 1, rows, C], context [B, 1 + L, 2, Ns, C], pose [B, N, C]."""

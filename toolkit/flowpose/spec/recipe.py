@@ -265,6 +265,9 @@ class AdversarialFinish(Spec):
         share: size of the adversarial gradient on the picture, as a share of the regression's, where the critic tells
             real from made well; less where it does not.
         truth, gradient, feature: weights of the losses to the true picture that stay.
+        steady: weight of how much the picture changes when the joints of a still pose are moved as the noise of a
+            detector moves them (`train.poses.spread`), on a quarter of the batch; 0 leaves it out. A critic alone
+            rewards detail that jumps with every joint.
         times: range of t in which teacher tokens are looked at.
         heads: channels of the heads.
         crop: as in distillation; windows have no tokens, so only encoder maps and pixels are looked at.
@@ -275,6 +278,7 @@ class AdversarialFinish(Spec):
     truth: Annotated[float, Field(ge=0)] = 1.0
     gradient: Annotated[float, Field(ge=0)] = 1.0
     feature: Annotated[float, Field(ge=0)] = 0.5
+    steady: Annotated[float, Field(ge=0)] = 0.0
     times: tuple[Share, Share] = (0.4, 0.95)
     heads: PositiveInt = 64
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
