@@ -81,6 +81,25 @@ def test_the_step_stands_in_the_file_once(model: onnx.ModelProto, tiny: Generato
     assert held < 1.1 * sum(p.numel() for p in tiny.parameters())
 
 
+@pytest.mark.parametrize("name", list(GRIDS))
+def test_one_grid_needs_no_time_network(
+    tiny: Generator, given: dict[str, torch.Tensor], model: onnx.ModelProto, tmp_path: Path, name: str
+) -> None:
+    fixed = any_step(tiny, given, 17, GRIDS[name])
+    assert not {"Sin", "Cos"} & {node.op_type for node in fixed.graph.node}
+    held, whole = (sum(numpy_helper.to_array(t).size for t in m.graph.initializer) for m in (fixed, model))
+    flow = tiny.flow
+    assert whole - held > 0.9 * sum(
+        p.numel() for part in (flow.time, flow.span) for p in part.parameters()
+    ) - (flow.modulation(torch.zeros(1), torch.ones(1)).numel() * len(GRIDS[name]))
+    save(fixed, tmp_path / "frame.onnx", KEY)
+    off = np.abs(
+        frame(tmp_path / "frame.onnx", given, GRIDS[name], "onnxruntime").astype(int)
+        - expected(tiny, given, GRIDS[name])
+    )
+    assert off.mean() < 0.05
+
+
 def test_a_byte_a_weight_changes_little(
     given: dict[str, torch.Tensor], model: onnx.ModelProto, tmp_path: Path
 ) -> None:

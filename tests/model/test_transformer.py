@@ -140,7 +140,9 @@ def test_a_token_carries_what_the_source_shows_at_the_same_limb() -> None:
     keypoints = poses(1)
     tokens = net.grid[0] * net.grid[1]
     width = SIZES["micro"].width // PLACES
-    codes = torch.eye(tokens * PLACES)[:, :, None].expand(-1, -1, width)  # one picture of values for each place
+    codes = torch.eye(tokens * PLACES)[:, :, None].expand(
+        -1, -1, width
+    )  # one picture of values for each place
     field = net.pose_field(keypoints)
     keys = by_token(net.source.match(field))
     found = []
@@ -187,7 +189,11 @@ def test_with_drawn_skeletons_nothing_is_matched_by_limb(patch: int) -> None:
     nn.init.normal_(net.head.weight, std=0.05)
     context, field = net.source(latents(2))
     tokens = net.grid[0] * net.grid[1]
-    assert context.shape == (2, size.depth, 2, tokens, size.width) and field.shape == (2, tokens * PLACES, WIDTH)
+    assert context.shape == (2, size.depth, 2, tokens, size.width) and field.shape == (
+        2,
+        tokens * PLACES,
+        WIDTH,
+    )
     assert not [name for name in net.state_dict() if "match" in name or "sharpness" in name]
     assert torch.equal(net.pose_tokens(poses(2), context), net.pose_tokens(poses(2), 0 * context))
     first, _ = net(latents(2), times(2), latents(2, 5), poses(2))

@@ -1,6 +1,7 @@
 """The any-step frame graph: an Euler step as the body of an ONNX Loop that runs over the grid it is given.
 
-One file serves every number of evaluations: the time network is inside the body, and `times` is an input.
+One file serves every number of evaluations: the time network is inside the body, and `times` is an input. A model
+that is run on one grid only is spared the time network: a table of that grid's modulation takes its place.
 """
 
 from __future__ import annotations
@@ -11,30 +12,37 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, compose, helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowpose.export.files import slimmed, traced
-from flowpose.export.modules import Decode, Pose, Step
+from flowpose.export.modules import Decode, FixedStep, Pose, Step
 from flowpose.model.generator import Generator
 
 IR_VERSION = 10  # the newest that all supported backends read
 
 
 @torch.no_grad()
-def any_step(generator: Generator, example: Mapping[str, Tensor], opset: int) -> onnx.ModelProto:
+def any_step(
+    generator: Generator, example: Mapping[str, Tensor], opset: int, grid: Sequence[float] | None = None
+) -> onnx.ModelProto:
     """The graph (context f32[1 + L, 2, Ns, C], keypoints f32[133, 3], times f32[K + 1]) -> frame u8[H, W, 3].
 
     Args:
         generator: its own grid and solver do not matter.
         example: `context` and `keypoints`.
         opset: ONNX opset.
+        grid: the only `times` that the graph will be given; None for any.
     """
     context, keypoints = example["context"], example["keypoints"]
     pose, noise = Pose(generator), generator.noise
     tokens = pose(context, keypoints)
     step = {"x": noise, "t": torch.zeros(1), "r": torch.ones(1), "context": context, "pose": tokens}
+    module: nn.Module = Step(generator)
+    if grid is not None:
+        module = FixedStep(generator, grid)
+        step = {**{name: step.pop(name) for name in ("x", "t", "r")}, "here": torch.tensor([0]), **step}
     before = _part(traced(pose, {"context": context, "keypoints": keypoints}, ["pose"], opset), "pose/")
-    body = _part(traced(Step(generator), step, ["x_next"], opset), "step/")
+    body = _part(traced(module, step, ["x_next"], opset), "step/")
     after = _part(traced(Decode(generator), {"x_last": noise}, ["frame"], opset), "decode/")
     loop = helper.make_node(
         "Loop", ["steps", "going", "noise"], ["x_last"], name="steps", body=_body(body, noise.shape)
