@@ -41,6 +41,7 @@ METHODS: Mapping[str, Settings] = {
 FINISHED: Mapping[str, Settings] = {
     "truth only + adversarial": TRUTH,
     "trajectory + adversarial": {"method": "trajectory", **PAIRS},
+    "flow map + adversarial": {"method": "flowmap", "noise": "fixed", "steps": 2},
 }
 POSES = ("limb-field", "skeleton-latent")
 
@@ -137,13 +138,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("artifacts"))
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--teacher-iterations", type=int, default=0, help="0 leaves the teachers out")
+    parser.add_argument("--only", choices=("students", "teachers"), help="one table of the two")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
-    todo = list(variants(options.iterations, options.batch, options.seed))
-    if options.teacher_iterations:
+    students = options.only != "teachers"
+    todo = list(variants(options.iterations, options.batch, options.seed)) if students else []
+    if options.teacher_iterations and options.only != "students":
         todo += list(teachers(options.teacher_iterations, 24, options.seed))
     before = json.loads(options.json.read_text())["rows"] if options.json.is_file() else []
     spent = {(row["variant"], row["key"]): row["seconds"] for row in before}

@@ -28,7 +28,6 @@ from flowpose.model.losses import charbonnier
 from flowpose.optimize import Draw, Losses
 from flowpose.spec.recipe import AdversarialFinish
 
-
 STEADIED = 4  # one of so many conditions is made a second time, with its joints moved
 
 

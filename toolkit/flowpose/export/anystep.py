@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
-from flowpose.export.files import slimmed, traced
+from flowpose.export.files import exported
 from flowpose.export.modules import Decode, FixedStep, Pose, Step
 from flowpose.model.generator import Generator
 
@@ -41,9 +41,9 @@ def any_step(
     if grid is not None:
         module = FixedStep(generator, grid)
         step = {**{name: step.pop(name) for name in ("x", "t", "r")}, "here": torch.tensor([0]), **step}
-    before = _part(traced(pose, {"context": context, "keypoints": keypoints}, ["pose"], opset), "pose/")
-    body = _part(traced(module, step, ["x_next"], opset), "step/")
-    after = _part(traced(Decode(generator), {"x_last": noise}, ["frame"], opset), "decode/")
+    before = _part(exported(pose, {"context": context, "keypoints": keypoints}, ["pose"], opset), "pose/")
+    body = _part(exported(module, step, ["x_next"], opset), "step/")
+    after = _part(exported(Decode(generator), {"x_last": noise}, ["frame"], opset), "decode/")
     loop = helper.make_node(
         "Loop", ["steps", "going", "noise"], ["x_last"], name="steps", body=_body(body, noise.shape)
     )
@@ -95,7 +95,7 @@ def _tensors(constants: Mapping[str, np.ndarray]) -> list[onnx.TensorProto]:
 
 def _part(model: onnx.ModelProto, prefix: str) -> onnx.GraphProto:
     """A model's graph with its inner names prefixed, so that parts can stand in one; inputs and outputs keep theirs."""
-    graph = slimmed(model).graph
+    graph = model.graph
     outer = {prefix + value.name: value.name for value in (*graph.input, *graph.output)}
     prefixed = compose.add_prefix_graph(graph, prefix)
     for node in prefixed.node:

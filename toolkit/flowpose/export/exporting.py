@@ -15,7 +15,7 @@ from torch import Tensor
 from flowpose.artifact import Artifact, Draft, creating, open_artifact
 from flowpose.errors import ArtifactError
 from flowpose.export import goldens
-from flowpose.export.files import halved, save, slimmed, traced
+from flowpose.export.files import exported, halved, save
 from flowpose.export.goldens import Parity
 from flowpose.export.modules import OneStep, Source, rounded
 from flowpose.export.qdq import with_convolutions, with_int8_weights
@@ -94,7 +94,7 @@ def _write_source(
 ) -> float:
     """Writes the source graph; its difference to torch, relative."""
     example = {"source": torch.from_numpy(samples.sources[0])}
-    model = halved(slimmed(traced(Source(generator), example, ["context"], job.recipe.export.opset)))
+    model = halved(exported(Source(generator), example, ["context"], job.recipe.export.opset))
     save(model, draft / SOURCE, origin(job))
     return goldens.check_contexts(draft / SOURCE, goldens.graph_contexts(draft / SOURCE, samples), contexts)
 
@@ -129,7 +129,7 @@ def frame_model(
     generator: Generator, example: Mapping[str, Tensor], opset: int, precision: str
 ) -> onnx.ModelProto:
     """The frame graph: one step with z* folded in."""
-    model = slimmed(traced(OneStep(generator), example, ["frame"], opset))
+    model = exported(OneStep(generator), example, ["frame"], opset)
     return with_convolutions(with_int8_weights(model)) if precision == "int8" else halved(model)
 
 

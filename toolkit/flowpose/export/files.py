@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from flowpose.errors import ArtifactError
+from flowpose.model.from_graphs import TURNED
 from flowpose.quantize.quantizers import quiet
 
 FORMAT = "1"
@@ -44,6 +45,48 @@ def traced(
             input_names=list(example), output_names=list(outputs),
         )  # fmt: skip
         return onnx.load(path)
+
+
+def exported(
+    module: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str], opset: int
+) -> onnx.ModelProto:
+    """`traced`, made small, and with its weights under their own names."""
+    return named(slimmed(traced(module, example, outputs, opset)), module)
+
+
+def named(model: onnx.ModelProto, module: nn.Module) -> onnx.ModelProto:
+    """The same model whose constants that are weights of the module go by the weights' names.
+
+    The exporter calls the weights of linear layers `onnx::MatMul_123`. With names, a layer of a graph can be told, and
+    training can start from a graph (model/from_graphs.py). Equal weights cannot be told apart and keep their names.
+    """
+    known: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for name, weight in module.state_dict().items():
+        values = weight.detach().float().cpu().numpy()
+        for title, array in _forms(name, values):
+            known.setdefault((array.shape, array.tobytes()), []).append(title)
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    renamed: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims):
+            values = numpy_helper.to_array(tensor)
+            titles = known.get((values.shape, values.tobytes()), [])
+            if len(titles) == 1 and titles[0] not in taken:
+                renamed[tensor.name] = titles[0]
+                tensor.name = titles[0]
+                taken.add(titles[0])
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return model
+
+
+def _forms(name: str, values: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """(name, array) of the shapes in which the exporter writes a weight: also turned, and along the channels."""
+    yield name, values
+    if values.ndim == 2:
+        yield name + TURNED, values.T
+    if values.ndim == 1:
+        yield name, values[:, None, None]
 
 
 def slimmed(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -22,7 +22,7 @@ from flowpose.errors import ArtifactError, ParityError
 from flowpose.evaluate import teacher_grid, teacher_middle
 from flowpose.export import goldens
 from flowpose.export.anystep import any_step
-from flowpose.export.files import halved, save, slimmed, traced
+from flowpose.export.files import exported, halved, save
 from flowpose.export.modules import Source, rounded
 from flowpose.export.storage import stored_int8
 from flowpose.job import Job
@@ -110,7 +110,7 @@ def write_reference(
     if name != "student":
         source = f"{FOLDER}/{name}.source.onnx"
         given = {"source": torch.from_numpy(samples.sources[0])}
-        save(_small(slimmed(traced(Source(generator), given, ["context"], opset))), draft / source, key)
+        save(_small(exported(Source(generator), given, ["context"], opset)), draft / source, key)
     frame = f"{FOLDER}/{name}.frame.onnx"
     save(_small(exact), draft / frame, key)
     reference = Reference(

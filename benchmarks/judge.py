@@ -1,0 +1,50 @@
+"""What the judge's pose accuracy is worth on real people: photographs whose joints were placed by hand.
+
+    python benchmarks/judge.py benchmarks/results/judge-photographs.json
+
+Every figure called `pck` in this project is the judge's; this one says how far to trust it outside rendered pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from sheets import real_folder
+
+from flowpose import image
+from flowpose.data_roots import DEFAULT_ROOTS
+from flowpose.metrics import Judge, calibrate
+from flowpose.pose_files import read_poses
+from flowpose.runtime.machine import machine
+
+SIZES = ((128, 88), (256, 176))
+
+
+def measured(folder: Path, size: tuple[int, int], judge: Judge) -> dict[str, object]:
+    """PCK@0.1 and mean error of the judge on a folder's photographs, fitted into height x width."""
+    entries = json.loads((folder / "keypoints.json").read_text("utf-8"))
+    names = {entry["id"]: entry["file_name"] for entry in entries["images"]}
+    pictures = [image.fit(image.read(folder / names[e["image_id"]]), *size) for e in entries["annotations"]]
+    poses = [pose.fit(*size).array() for pose in read_poses(folder / "keypoints.json")]
+    others = poses[1:] + poses[:1]
+    right, wrong = (calibrate(pictures, [np.asarray(p) for p in each], judge) for each in (poses, others))
+    return {"height": size[0], "width": size[1], "own_joints": asdict(right), "other_joints": asdict(wrong)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("json", type=Path)
+    options = parser.parse_args()
+    folder, judge = real_folder(DEFAULT_ROOTS), Judge()
+    rows = [measured(folder, size, judge) for size in SIZES]
+    report = {"set": "real", "reference": "joints placed by hand", "rows": rows, "device": asdict(machine())}
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
