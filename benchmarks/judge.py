@@ -43,7 +43,6 @@ def main() -> None:
     rows = [measured(folder, size, judge) for size in SIZES]
     report = {"set": "real", "reference": "joints placed by hand", "rows": rows, "device": asdict(machine())}
     options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

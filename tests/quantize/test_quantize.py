@@ -153,4 +153,5 @@ def test_macs_of_a_linear_layer():
     tokens = int(np.prod(module.flow.grid))
     assert counts["flow.blocks.0.mlp.up"] == tokens * 64 * 256
     assert counts["flow.blocks.0.attention.products"] == 2 * tokens * 2 * tokens * 64
+    assert counts["flow.source.match.products"] == 2 * (4 * tokens) ** 2 * 16
     assert macs.share(counts, list(counts)) == 1.0

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from flowpose.artifact import Artifact, ancestors, find_by_key, open_artifact, place, stage_key
 from flowpose.data_roots import DEFAULT_ROOTS
+from flowpose.spec.find import find
 from flowpose.spec.manifest import Measurement
 from flowpose.spec.reading import load_calibration, load_recipe
 from flowpose.spec.recipe import DeepFashionData, FiguresData, Recipe
@@ -59,6 +60,9 @@ FITTED: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "distill", "fi
 SILENT = {"optim": {"checkpoint_every", "sample_every"}}
 """Settings that change how a stage is watched, not what it makes."""
 
+SHIPPED = "models/"
+"""Stands before the name of a shipped model in `train.start`."""
+
 TOOLS = ("flowpose", "torch", "numpy", "onnx", "nvidia-modelopt", "onnxruntime", "openvino")
 
 
@@ -83,8 +87,16 @@ def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         part = getattr(recipe, name)
         parts[name] = part.model_dump(mode="json", exclude=SILENT if hasattr(part, "optim") else None)
     if stage == "train" and recipe.train.start:
-        parts["start"] = stage_keys(load_recipe(recipe.train.start))["train"]
+        parts["start"] = _start_key(recipe.train.start)
     return parts
+
+
+def _start_key(name: str) -> str:
+    """The key of the teacher, or of the shipped model, that a teacher starts from."""
+    if name.startswith(SHIPPED):
+        shipped = find("models", name.removeprefix(SHIPPED))
+        return open_artifact(shipped, verify=False).manifest.key
+    return stage_keys(load_recipe(name))["train"]
 
 
 def stage_keys(recipe: Recipe, calibration: Mapping[str, Any] | None = None) -> dict[Stage, str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpose.model.generator import Generator
+from flowpose.model.limb_field import PLACES
 from flowpose.model.transformer import Attention
 from flowpose.quantize.quantizers import weighted
 
@@ -25,7 +26,7 @@ def _attention(inputs: tuple[Tensor, ...]) -> int:
 
 @torch.no_grad()
 def frame_macs(generator: Generator, context: Tensor, keypoints: Tensor) -> dict[str, int]:
-    """Name -> multiply-accumulates of one frame (batch 1): layers, and `<attention>.products`."""
+    """Name -> multiply-accumulates of one frame (batch 1): layers, and `.products` of each attention and the match."""
     counts: dict[str, int] = {}
 
     def add(name: str, macs: int) -> None:
@@ -43,6 +44,10 @@ def frame_macs(generator: Generator, context: Tensor, keypoints: Tensor) -> dict
     generator.autoencoder.decode(generator.latents(context[:1], keypoints[:1]))
     for hook in hooks:
         hook.remove()
+    flow = generator.flow
+    if flow.source.matched:
+        places = [PLACES * tokens for tokens in (flow.grid[0] * flow.grid[1], context.shape[3])]
+        add("flow.source.match.products", 2 * places[0] * places[1] * flow.source.match.width)
     return counts
 
 

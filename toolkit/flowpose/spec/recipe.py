@@ -137,7 +137,8 @@ class TrainSpec(Spec):
         at_noise: share of samples drawn at exactly t = 0, which the one-step student starts from.
         targets: target pictures drawn per source picture; they share one pass of the source branch.
         source_pose: weight of the auxiliary task 'where are the source's own limbs' on the source branch.
-        start: the recipe whose teacher this one starts from, made before; weights of other shapes start anew.
+        start: the recipe whose teacher this one starts from, made before, or `models/NAME` for the teacher inside a
+            shipped model (its weights are kept in a byte each); weights of other shapes start anew.
     """
 
     sigma_min: Annotated[float, Field(ge=0.0, lt=0.5)] = 1e-4

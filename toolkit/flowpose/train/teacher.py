@@ -16,8 +16,9 @@ from flowpose.data import Pictures, draw_pairs, draw_sets
 from flowpose.errors import ArtifactError, DataError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
-from flowpose.job import Job, stage_keys
+from flowpose.job import SHIPPED, Job, stage_keys
 from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.from_graphs import reference_weights, take_weights
 from flowpose.model.generator import Generator, build_flow
 from flowpose.model.limb_field import LimbField
 from flowpose.model.pictures import to_pictures, to_tensor
@@ -32,6 +33,7 @@ from flowpose.model.weights import (
 from flowpose.optimize import Draw, Losses, Task, by_main, moved, own_device, run, sealed_by_main
 from flowpose.progress import tracking
 from flowpose.report import sheet
+from flowpose.spec.find import find
 from flowpose.spec.manifest import Measurement
 from flowpose.spec.reading import load_recipe
 from flowpose.spec.recipe import TrainSpec
@@ -204,11 +206,17 @@ def _judged(job: Job, generator: Generator) -> tuple[Measurement, ...]:
 
 @torch.no_grad()
 def start_weights(job: Job, flow: nn.Module, name: str) -> None:
-    """Sets the weights whose shapes fit to those of another recipe's teacher.
+    """Sets the weights whose shapes fit to those of another recipe's teacher, or of one inside a shipped model.
 
     Raises:
-        ArtifactError: that teacher was not made yet.
+        ArtifactError: that teacher was not made yet, or the model's graphs do not name their weights.
+        SpecError: no such recipe or model.
     """
+    if name.startswith(SHIPPED):
+        shipped = open_artifact(find("models", name.removeprefix(SHIPPED)))
+        found_weights = reference_weights(shipped, "teacher")
+        take_weights(flow, {key.removeprefix("flow."): value for key, value in found_weights.items()})
+        return
     key = stage_keys(load_recipe(name))["train"]
     found = find_by_key(job.root, key)
     if found is None:
