@@ -94,7 +94,7 @@ def pairs_of(pictures: Pictures, count: int, seed: int) -> Pairs:
         sources=pictures.images[numbers[:, 0]],
         truths=truths,
         keypoints=pictures.keypoints[numbers[:, 1]],
-        views=tuple(judge().view(truth) for truth in truths),
+        views=views_of(truths),
     )
 
 
@@ -133,15 +133,21 @@ def copy_source(sources: Images, keypoints: NDArray[np.float32]) -> Images:
     return sources
 
 
-def scores_of(made: Images, pairs: Pairs) -> tuple[Scores, ...]:
-    """The scores of one picture a pair against the truths."""
-    rows = zip(made, pairs.truths, pairs.keypoints, pairs.views, strict=True)
-    return tuple(score(m, t, k, judge(), truth_view=v) for m, t, k, v in rows)
+def views_of(made: Images) -> tuple[View, ...]:
+    """What the judge sees in pictures."""
+    return tuple(judge().view(picture) for picture in made)
 
 
-def distances(made: Images, pairs: Pairs) -> dict[str, Interval]:
+def scores_of(made: Images, pairs: Pairs, views: Sequence[View] | None = None) -> tuple[Scores, ...]:
+    """The scores of one picture a pair against the truths; `views` are those of the pictures, if known."""
+    seen = views_of(made) if views is None else views
+    rows = zip(made, pairs.truths, pairs.keypoints, seen, pairs.views, strict=True)
+    return tuple(score(m, t, k, judge(), view=own, truth_view=true) for m, t, k, own, true in rows)
+
+
+def distances(views: Sequence[View], pairs: Pairs) -> dict[str, Interval]:
     """`kid`, and `fd` where there are pictures enough: how far made and true pictures are apart as sets."""
-    own = np.stack([view_features(judge().view(picture)) for picture in made])
+    own = np.stack([view_features(view) for view in views])
     true = np.stack([view_features(view) for view in pairs.views])
     found = {"kid": with_interval(kernel_distance, own, true)} if len(own) > 1 else {}
     if len(own) > own.shape[1]:
@@ -174,7 +180,9 @@ def flickers(draw: Draw, motions: Sequence[Motion]) -> Interval:
 def row(name: str, draw: Draw, pairs: Pairs, motions: Sequence[Motion] = ()) -> Row:
     """The line of something that draws."""
     made = draw(pairs.sources, pairs.keypoints)
-    metrics = {**intervals(scores_of(made, pairs)), **distances(made, pairs), "jitter": jitter(draw, pairs)}
+    views = views_of(made)
+    scores = intervals(scores_of(made, pairs, views))
+    metrics = {**scores, **distances(views, pairs), "jitter": jitter(draw, pairs)}
     if motions:
         metrics["flicker"] = flickers(draw, motions)
     return Row(name, metrics)

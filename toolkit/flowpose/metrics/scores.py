@@ -71,18 +71,19 @@ def score(
     truth_keypoints: NDArray[np.floating],
     judge: Judge,
     *,
+    view: View | None = None,
     truth_view: View | None = None,
 ) -> Scores:
     """Returns the scores of a picture against its truth, both u8[H,W,3], and the keypoints f32[17|133,3].
 
-    `truth_view` is `judge.view(truth)`, when the same truth is scored against often.
+    `view` and `truth_view` are `judge.view` of the picture and of the truth, where they are known already.
 
     Raises:
         ImageError: not u8[H,W,3], or the sizes differ.
         PoseError: wrong keypoints, see `pose_accuracy`.
     """
     check("score", picture, truth)
-    seen = judge.view(picture)
+    seen = judge.view(picture) if view is None else view
     wanted = judge.view(truth) if truth_view is None else truth_view
     height, width = truth.shape[:2]
     mask = person_mask(truth_keypoints, height, width)
