@@ -65,6 +65,19 @@ def test_the_rate_is_taken_along_the_teachers_path(base: Setting) -> None:
     assert value(loss(base, Known(lambda x, t, r: -x), lambda x, t: -x, anchor=0.0)) > 1e-2
 
 
+def test_the_rate_is_taken_in_fp32(base: Setting) -> None:
+    """bf16 knows 1 and 1.0078, so a mean of 1 + t would have a rate of 0 or far too large."""
+    seen: list[torch.dtype] = []
+
+    def mean(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+        return t + r
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = value(loss(base, Known(mean), twice_the_time, anchor=0.0))
+    assert found < 1e-4 and seen.count(torch.float32) == 2 and len(seen) == 3
+
+
 def test_the_target_is_held_fixed(base: Setting) -> None:
     student = Known(lambda x, t, r: t + r, offset=1.0)
     loss(base, student, twice_the_time, anchor=0.0).backward()

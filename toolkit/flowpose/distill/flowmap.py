@@ -51,12 +51,18 @@ class FlowMap:
     def _rate(
         self, module: nn.Module, batch: Conditions, x: Tensor, v: Tensor, t: Tensor, r: Tensor
     ) -> Tensor:
-        """du/dt along v, by a central difference."""
+        """du/dt along v, by a central difference, in fp32 whatever the training's precision.
+
+        In bf16 u is good to 0.4 %, which a width of 1 % makes an error as large as 0.4 u in the derivative; the
+        student learns from it, and within 60 iterations people-128's loss grew from 0.4 to 15.
+        """
         e = self.spec.epsilon
+        own = getattr(module, "module", module)  # accelerate gave each instance a forward that autocasts again
 
         def u(sign: int) -> Tensor:
-            at = (x + sign * e * v, t + sign * e, r)
-            return module(batch.source, batch.keypoints, at)[0]  # type: ignore[no-any-return]
+            at = ((x + sign * e * v).float(), t + sign * e, r)
+            with torch.autocast(x.device.type, enabled=False):
+                return type(own).forward(own, batch.source, batch.keypoints, at)[0]  # type: ignore[no-any-return]
 
         return (u(1) - u(-1)) / (2 * e)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpose.model.generator import Generator, Network
-from flowpose.model.pictures import signed, to_bytes
+from flowpose.model.pictures import signed, to_levels
 
 
 class Source(nn.Module):
@@ -25,7 +25,7 @@ class Source(nn.Module):
         self.generator = generator
 
     def forward(self, source: Tensor) -> Tensor:
-        latents = self.generator.autoencoder.encode(signed(source[None]))
+        latents = self.generator.autoencoder.encode(signed(source.float()[None]))
         return self.generator.context(latents)[0]
 
 
@@ -80,14 +80,14 @@ class FixedStep(nn.Module):
 
 
 class Decode(nn.Module):
-    """Latents f32[1, c, h, w] -> frame u8[H, W, 3]."""
+    """Latents f32[1, c, h, w] -> frame u8[H, W, 3]. The cast is last: TensorRT has uint8 at a network's edges only."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.autoencoder = generator.autoencoder
 
     def forward(self, latents: Tensor) -> Tensor:
-        return to_bytes(self.autoencoder.decode(latents))[0]
+        return to_levels(self.autoencoder.decode(latents))[0].to(torch.uint8)
 
 
 class OneStep(nn.Module):
