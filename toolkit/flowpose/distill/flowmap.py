@@ -57,7 +57,9 @@ class FlowMap:
         student learns from it, and within 60 iterations people-128's loss grew from 0.4 to 15.
         """
         e = self.spec.epsilon
-        own = getattr(module, "module", module)  # accelerate gave each instance a forward that autocasts again
+        own = getattr(
+            module, "module", module
+        )  # accelerate gave each instance a forward that autocasts again
 
         def u(sign: int) -> Tensor:
             at = ((x + sign * e * v).float(), t + sign * e, r)

@@ -214,13 +214,13 @@ class Match(nn.Module):
     def carry(self, field: Tensor, matched: Tensor, log_sharpness: Tensor) -> Tensor:
         """f32[B, N, C]: what the source shows where its limbs are those of `field`; matched f32[B, 2, Ns, C]."""
         query = self(field) * (log_sharpness.exp() / self.width)
-        keys, values = matched.unflatten(-1, (limb_field.PLACES, -1)).flatten(2, 3).unbind(1)
+        keys, values = matched.reshape(len(matched), 2, -1, self.width).unbind(1)
         return by_token(torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values)
 
 
 def by_token(places: Tensor) -> Tensor:
     """f32[B, N, PLACES * C] of f32[B, N * PLACES, C]."""
-    return places.unflatten(1, (-1, limb_field.PLACES)).flatten(2)
+    return places.reshape(len(places), places.shape[1] // limb_field.PLACES, -1)
 
 
 class SourceBranch(nn.Module):
