@@ -12,13 +12,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from sheets import real_folder
+from sheets import photographs, real_folder
 
 from flowpose import image
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.metrics import Judge, calibrate
-from flowpose.pose_files import read_poses
 from flowpose.runtime.machine import machine
 
 SIZES = ((128, 88), (256, 176))
@@ -26,12 +24,10 @@ SIZES = ((128, 88), (256, 176))
 
 def measured(folder: Path, size: tuple[int, int], judge: Judge) -> dict[str, object]:
     """PCK@0.1 and mean error of the judge on a folder's photographs, fitted into height x width."""
-    entries = json.loads((folder / "keypoints.json").read_text("utf-8"))
-    names = {entry["id"]: entry["file_name"] for entry in entries["images"]}
-    pictures = [image.fit(image.read(folder / names[e["image_id"]]), *size) for e in entries["annotations"]]
-    poses = [pose.fit(*size).array() for pose in read_poses(folder / "keypoints.json")]
-    others = poses[1:] + poses[:1]
-    right, wrong = (calibrate(pictures, [np.asarray(p) for p in each], judge) for each in (poses, others))
+    found, given = photographs(folder)
+    pictures = [image.fit(picture, *size) for picture in found]
+    poses = [pose.fit(*size).array() for pose in given]
+    right, wrong = (calibrate(pictures, each, judge) for each in (poses, poses[1:] + poses[:1]))
     return {"height": size[0], "width": size[1], "own_joints": asdict(right), "other_joints": asdict(wrong)}
 
 

@@ -12,7 +12,10 @@ import argparse
 import json
 from pathlib import Path
 
-from flowpose import image
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpose import Pose, image
 from flowpose.data import read
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import DataError
@@ -32,23 +35,27 @@ def real_folder(roots: tuple[Path, ...]) -> Path:
     raise DataError("real", "no photographs with keypoints.json", expected=[str(root) for root in roots])
 
 
+def photographs(folder: Path) -> tuple[list[NDArray[np.uint8]], list[Pose]]:
+    """The pictures of a folder with keypoints.json, and the pose in each."""
+    entries = json.loads((folder / "keypoints.json").read_text("utf-8"))
+    names = {entry["id"]: entry["file_name"] for entry in entries["images"]}
+    pictures = [image.read(folder / names[entry["image_id"]]) for entry in entries["annotations"]]
+    return pictures, list(read_poses(folder / "keypoints.json"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("file", type=Path)
     parser.add_argument("--model", default="people-128")
     options = parser.parse_args()
-    folder = real_folder(DEFAULT_ROOTS)
-    entries = json.loads((folder / "keypoints.json").read_text("utf-8"))
-    names = {entry["id"]: entry["file_name"] for entry in entries["images"]}
-    photographs = [image.read(folder / names[entry["image_id"]]) for entry in entries["annotations"]]
-    poses = read_poses(folder / "keypoints.json")
+    pictures, poses = photographs(real_folder(DEFAULT_ROOTS))
     models = {precision: load(options.model, precision=precision) for precision in ("fp32", "int8")}
     size = models["int8"].size
     people = read(FolderData(), ImageSpec(height=size[0], width=size[1]), "test", DEFAULT_ROOTS)
     fronts = [group[0] for group in people.groups[:: max(1, len(people.groups) // PEOPLE)]][:PEOPLE]
     rows = []
     for source in (people.images[number] for number in fronts):
-        for photograph, pose in zip(photographs, poses, strict=True):
+        for photograph, pose in zip(pictures, poses, strict=True):
             drawn = draw_pose(models["int8"].keypoints(pose, size), *size)
             made = [model.infer(source, pose) for model in models.values()]
             rows.append([source, image.fit(photograph, *size), drawn, *made])

@@ -43,7 +43,7 @@ MAKERS: Mapping[Stage, tuple[str, str, str]] = MappingProxyType(
 
 PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "train": ("torch", "accelerate", "safetensors", "tensorboard"),
+        "train": ("torch", "accelerate", "safetensors", "tensorboard", "onnx"),
         "quantize": ("torch", "safetensors", "modelopt", "onnx", "onnxslim"),
     }
 )
