@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flowpose.model import limb_field
 from flowpose.model.autoencoder import conv
 from flowpose.model.transformer import (
+    ESTIMATED,
     SHARPNESS,
     Attention,
     Size,
@@ -56,7 +57,8 @@ class EdgeNetwork(nn.Module):
         self.latents, self.count = latents, blocks
         self.grid = (height // stride, picture_width // stride)
         size = Size(depth=1, width=width, heads=width // 32, source_depth=2)
-        self.source = SourceBranch(size, self.grid, latents, 1)
+        limbs = limb_field.LimbField(height, picture_width, stride, ESTIMATED)
+        self.source = SourceBranch(size, self.grid, latents, 1, limbs)
         self.pose_field = limb_field.LimbField(height, picture_width, stride)
         places = limb_field.PLACES * limb_field.WIDTH
         self.pose = nn.Sequential(nn.Linear(places, width), nn.ReLU(), nn.Linear(width, width))

@@ -107,8 +107,7 @@ class Generator(nn.Module):
 
     def context(self, latents: Tensor) -> Tensor:
         """Keys and values f32[B, 1 + L, 2, Ns, C] of source latents f32[B, c, h, w]."""
-        context, _ = self.flow.source(latents)
-        return context  # type: ignore[no-any-return]
+        return self.flow.source(latents)  # type: ignore[no-any-return]
 
     def latents(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0."""

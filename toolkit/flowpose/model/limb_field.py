@@ -48,11 +48,22 @@ def with_middles(keypoints: Tensor) -> Tensor:
     return torch.cat([keypoints, torch.cat([xy, score], dim=-1)], dim=1)
 
 
+SEEN = 0.1
+"""The score above which a joint that was given counts."""
+
+
 def token_order(grid: Tensor) -> Tensor:
     """f32[B, SPLIT * rows, SPLIT * columns, C] -> [B, rows * columns * PLACES, C]: token by token, then by place."""
     rows, columns = (side // SPLIT for side in grid.shape[1:3])
     cut = grid.reshape(len(grid), rows, SPLIT, columns, SPLIT, -1)
     return cut.transpose(2, 3).flatten(1, 4)
+
+
+def token_centres(grid: tuple[int, int], pitch: int) -> Tensor:
+    """f32[tokens * PLACES, 2]: x and y in pixels of the places' centres, in their order."""
+    rows, columns = ((torch.arange(SPLIT * side) + 0.5) * pitch / SPLIT for side in grid)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return token_order(torch.stack([x, y], -1)[None])[0]
 
 
 class LimbField(nn.Module):
@@ -64,14 +75,11 @@ class LimbField(nn.Module):
     centres: Tensor
     ends: Tensor
 
-    def __init__(self, height: int, width: int, pitch: int, threshold: float = 0.1) -> None:
+    def __init__(self, height: int, width: int, pitch: int, threshold: float = SEEN) -> None:
         super().__init__()
-        self.unit, self.threshold = height / 16.0, threshold
-        rows = (torch.arange(height // pitch * SPLIT) + 0.5) * pitch / SPLIT
-        columns = (torch.arange(width // pitch * SPLIT) + 0.5) * pitch / SPLIT
-        y, x = torch.meshgrid(rows, columns, indexing="ij")
-        centres = token_order(torch.stack([x, y], -1)[None])
-        self.register_buffer("centres", centres[:, :, None], persistent=False)
+        self.pitch, self.unit, self.threshold = pitch, height / 16.0, threshold
+        centres = token_centres((height // pitch, width // pitch), pitch)
+        self.register_buffer("centres", centres[None, :, None], persistent=False)
         self.register_buffer("ends", torch.tensor(LIMBS), persistent=False)
 
     def forward(self, keypoints: Tensor) -> Tensor:

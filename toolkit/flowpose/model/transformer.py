@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowpose.model import limb_field
+from flowpose.model.joints import JointEstimator
 from flowpose.model.skeleton import SkeletonLatent
 
 
@@ -46,6 +47,10 @@ SIZES: Mapping[str, Size] = MappingProxyType(
 
 SHARPNESS = 20.0
 """How much a cosine of the match counts in its softmax, at the start of training."""
+
+
+ESTIMATED = 0.5
+"""The probability above which an estimated joint counts."""
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -224,21 +229,19 @@ def by_token(places: Tensor) -> Tensor:
 
 
 class SourceBranch(nn.Module):
-    """Source latents f32[B, c, h, w] -> (context f32[B, 1 + depth, 2, Ns, C], field f32[B, Ns * PLACES, WIDTH]).
+    """Source latents f32[B, c, h, w] -> context f32[B, 1 + depth, 2, Ns, C].
 
-    Without `matched` the context has the depth layers only.
-
-    The field is where the branch thinks the source's limbs are: trained as an auxiliary task, used to match the
-    target's tokens with the source's (`context[:, 0]`, see `Match`).
+    With `limbs` the source's joints are estimated, and `context[:, 0]` is what target tokens are matched with (see
+    `Match`); without it the context has the depth layers only.
     """
 
     table: Tensor
 
     def __init__(
-        self, size: Size, grid: tuple[int, int], latents: int, patch: int, matched: bool = True
+        self, size: Size, grid: tuple[int, int], latents: int, patch: int, limbs: limb_field.LimbField | None
     ) -> None:
         super().__init__()
-        self.depth, self.matched = size.depth, matched
+        self.depth, self.matched = size.depth, limbs is not None
         self.heads = size.heads
         self.embed = nn.Conv2d(latents, size.width, patch, stride=patch)
         self.register_buffer("table", positions(*grid, size.width), persistent=False)
@@ -248,28 +251,28 @@ class SourceBranch(nn.Module):
         )
         self.norm = nn.LayerNorm(size.width)
         self.project = nn.Linear(size.width, size.depth * 2 * size.width)
-        self.field = nn.Linear(size.width, limb_field.PLACES * limb_field.WIDTH)
-        if matched:
+        if limbs is not None:
+            self.limbs = limbs
+            self.joints = JointEstimator(latents, patch, grid, limbs.pitch).requires_grad_(False)
             self.match, self.carry = Match(grid, size.width), nn.Linear(size.width, size.width)
 
-    def forward(self, latents: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, latents: Tensor, keep: Tensor | None = None) -> Tensor:
         """`keep` bool[B]: False replaces a source by the null token (classifier-free dropout)."""
         x = self.embed(latents).flatten(2).transpose(1, 2) + self.table
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        field = self.field(x).unflatten(-1, (limb_field.PLACES, -1)).flatten(1, 2)
         if keep is not None:
             x = torch.where(keep[:, None, None], x, self.null)
         k, v = self.project(x).unflatten(-1, (self.depth, 2, self.heads, -1)).unbind(3)
         context = torch.stack([_unit(k).flatten(3), v.flatten(3)], dim=3).permute(0, 2, 3, 1, 4)
         if not self.matched:
-            return context, field
-        keys = by_token(self.match(field))
+            return context
+        keys = by_token(self.match(self.limbs(self.joints(latents))))
         if keep is not None:
             keys = keys * keep[:, None, None].to(keys.dtype)  # nothing to be matched: all places alike
         matched = torch.stack([keys, self.carry(x)], dim=1)
-        return torch.cat([matched[:, None], context], dim=1), field
+        return torch.cat([matched[:, None], context], dim=1)
 
 
 class RPFMTransformer(nn.Module):
@@ -297,7 +300,8 @@ class RPFMTransformer(nn.Module):
         self.patch, self.latents = patch, latents
         pitch = stride * patch
         self.grid = (height // pitch, width // pitch)
-        self.source = SourceBranch(size, self.grid, latents, patch, matched=skeleton is None)
+        own = None if skeleton else limb_field.LimbField(height, width, pitch, ESTIMATED)
+        self.source = SourceBranch(size, self.grid, latents, patch, own)
         self.pose_field = skeleton or limb_field.LimbField(height, width, pitch)
         channels = latents * patch * patch if skeleton else limb_field.PLACES * limb_field.WIDTH
         self.pose = nn.Sequential(
@@ -352,16 +356,16 @@ class RPFMTransformer(nn.Module):
 
     def forward(
         self, x_t: Tensor, t: Tensor, source: Tensor, keypoints: Tensor, keep: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(v f32[B, c, h, w], source limb field f32[S, Ns, WIDTH]) for training.
+    ) -> Tensor:
+        """v f32[B, c, h, w] for training.
 
         `source` latents are f32[S, c, h, w] with B = S * m: each source serves the m consecutive targets,
         so the source branch runs once for them. `keep` is bool[S].
         """
-        context, field = self.source(source, keep)
+        context = self.source(source, keep)
         repeat = x_t.shape[0] // source.shape[0]
         if keep is not None:
             shown = keypoints[..., 2:] * keep.repeat_interleave(repeat)[:, None, None].to(keypoints.dtype)
             keypoints = torch.cat([keypoints[..., :2], shown], dim=-1)
         context = context.repeat_interleave(repeat, dim=0)
-        return self.velocity(x_t, self.time(t), context, self.pose_tokens(keypoints, context)), field
+        return self.velocity(x_t, self.time(t), context, self.pose_tokens(keypoints, context))

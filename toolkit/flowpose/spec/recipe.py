@@ -136,7 +136,8 @@ class TrainSpec(Spec):
         poses: how target poses are spoilt.
         at_noise: share of samples drawn at exactly t = 0, which the one-step student starts from.
         targets: target pictures drawn per source picture; they share one pass of the source branch.
-        source_pose: weight of the auxiliary task 'where are the source's own limbs' on the source branch.
+        joints: the run before the flow's own that trains where the source's own joints are, which limbs are matched
+            by; nothing with `skeleton-latent`.
         start: the recipe whose teacher this one starts from, made before, or `models/NAME` for the teacher inside a
             shipped model (its weights are kept in a byte each); weights of other shapes start anew.
     """
@@ -146,7 +147,7 @@ class TrainSpec(Spec):
     poses: PoseAugmentSpec = PoseAugmentSpec()
     at_noise: Share = 0.1
     targets: PositiveInt = 4
-    source_pose: Annotated[float, Field(ge=0)] = 0.5
+    joints: OptimSpec = OptimSpec(iterations=1500, batch=32, lr=1e-3, warmup=50, ema=0.995)
     flip: bool = True
     start: str | None = None
     optim: OptimSpec

@@ -16,11 +16,12 @@ from flowpose.data import Pictures, draw_pairs, draw_sets
 from flowpose.errors import ArtifactError, DataError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
+from flowpose.metrics import pose_accuracy
 from flowpose.job import SHIPPED, Job, stage_keys
-from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.autoencoder import Autoencoder
 from flowpose.model.from_graphs import reference_weights, take_weights
 from flowpose.model.generator import Generator, build_flow
-from flowpose.model.limb_field import LimbField
+from flowpose.model.joints import JointEstimator
 from flowpose.model.pictures import to_pictures, to_tensor
 from flowpose.model.weights import (
     GENERATOR,
@@ -41,6 +42,7 @@ from flowpose.train.augment import mirror_keypoints, vary_poses
 from flowpose.train.autoencoder import load_autoencoder
 
 ENCODED = 32  # pictures at once
+JUDGED = 256  # pictures whose own joints are compared with the estimated ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,6 @@ class Batch:
     source: Tensor
     target: Tensor
     keypoints: Tensor
-    source_keypoints: Tensor
 
 
 def draw_batch(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Batch:
@@ -132,8 +133,16 @@ def draw_batch(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size
         source=latents.pick(sources, turned),
         target=latents.pick(targets.ravel(), turned_targets),
         keypoints=torch.from_numpy(keypoints),
-        source_keypoints=torch.from_numpy(latents.poses(sources, turned)),
     )
+
+
+def draw_pictures(
+    latents: Latents, rng: np.random.Generator, size: int, flip: bool
+) -> tuple[Tensor, Tensor]:
+    """Latents f32[size, c, h, w] of any pictures, and their own joints f32[size, 133, 3] as they are."""
+    numbers = rng.integers(len(latents.pictures), size=size)
+    mirrored = (rng.random(size) < 0.5) & flip
+    return latents.pick(numbers, mirrored), torch.from_numpy(latents.poses(numbers, mirrored))
 
 
 def draw_times(count: int, at_noise: float, noise: torch.Generator) -> Tensor:
@@ -142,22 +151,42 @@ def draw_times(count: int, at_noise: float, noise: torch.Generator) -> Tensor:
     return torch.where(torch.rand(count, generator=noise) < at_noise, torch.zeros(()), t)
 
 
-def flow_losses(
-    module: nn.Module, field: LimbField, batch: Batch, spec: TrainSpec, noise: torch.Generator
-) -> Losses:
-    """The flow-matching loss, and the auxiliary one that teaches the source branch where the limbs are."""
+def flow_losses(module: nn.Module, batch: Batch, spec: TrainSpec, noise: torch.Generator) -> Losses:
+    """The flow-matching loss."""
     x_0 = torch.randn(batch.target.shape, generator=noise)
     t = draw_times(len(x_0), spec.at_noise, noise)
     keep = torch.rand(len(batch.source), generator=noise) >= spec.condition_dropout
     device = next(module.parameters()).device
-    x_0, t, keep, x_1, source, keypoints, own = (
-        moved(each, device)
-        for each in (x_0, t, keep, batch.target, batch.source, batch.keypoints, batch.source_keypoints)
+    x_0, t, keep, x_1, source, keypoints = (
+        moved(each, device) for each in (x_0, t, keep, batch.target, batch.source, batch.keypoints)
     )
-    v, limbs = module(interpolate(x_0, x_1, t, spec.sigma_min), t, source, keypoints, keep)
-    flow = (v - velocity(x_0, x_1, spec.sigma_min)).square().mean()
-    pose = (limbs - field.to(device)(own)).square().mean()
-    return {"loss": flow + spec.source_pose * pose, "flow": flow, "pose": pose}
+    v = module(interpolate(x_0, x_1, t, spec.sigma_min), t, source, keypoints, keep)
+    return {"loss": (v - velocity(x_0, x_1, spec.sigma_min)).square().mean()}
+
+
+def train_joints(job: Job, joints: JointEstimator, latents: Latents) -> None:
+    """Trains the estimator of the source's joints, and freezes it; a killed run goes on where it was."""
+    spec = job.recipe.train
+
+    def losses(module: nn.Module, draw: Draw) -> Losses:
+        device = next(module.parameters()).device
+        drawn = draw_pictures(latents, draw.rng, spec.joints.batch, spec.flip)
+        return {"loss": module(*(moved(each, device) for each in drawn))}
+
+    trained = Scored(joints.requires_grad_(True))
+    run(Task(title="joints", module=trained, losses=losses, directory=job.work / "joints", key=job.key), spec.joints)
+    joints.requires_grad_(False)
+
+
+class Scored(nn.Module):
+    """An estimator whose forward pass is its loss, as training loops call modules."""
+
+    def __init__(self, joints: JointEstimator) -> None:
+        super().__init__()
+        self.joints = joints
+
+    def forward(self, latents: Tensor, keypoints: Tensor) -> Tensor:
+        return self.joints.loss(latents, keypoints)
 
 
 def train_teacher(job: Job) -> Artifact:
@@ -176,12 +205,13 @@ def train_teacher(job: Job) -> Artifact:
     flow = build_flow(recipe.model, recipe.image, autoencoder)
     if spec.start:
         start_weights(job, flow, spec.start)
-    field = LimbField(recipe.image.height, recipe.image.width, STRIDE * recipe.model.patch)
+    if flow.source.matched:
+        train_joints(job, flow.source.joints, latents)
     generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER)
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
         batch = draw_batch(latents, spec, draw.rng, spec.optim.batch)
-        return flow_losses(module, field, batch, spec, draw.noise)
+        return flow_losses(module, batch, spec, draw.noise)
 
     task = Task(
         title="teacher", module=flow, losses=losses, directory=job.work, key=job.key,
@@ -201,7 +231,19 @@ def train_teacher(job: Job) -> Artifact:
 def _judged(job: Job, generator: Generator) -> tuple[Measurement, ...]:
     """The teacher's rows, and t_mid of its two evaluations: the best on val."""
     middle = best_middle(job, generator)
-    return (*teacher_rows(job, generator, middle), middle_row(job, middle))
+    return (*teacher_rows(job, generator, middle), middle_row(job, middle), *_source_joints(job, generator))
+
+
+@torch.no_grad()
+def _source_joints(job: Job, generator: Generator) -> list[Measurement]:
+    """PCK of the estimated joints of val pictures, over the body's 17."""
+    if not generator.flow.source.matched:
+        return []
+    val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
+    part = slice(JUDGED)
+    found = generator.flow.source.joints(generator.autoencoder.encode(to_tensor(val.images[part]))).numpy()
+    right = [pose_accuracy(a, b).pck for a, b in zip(found, val.keypoints[part], strict=True)]
+    return [job.measured("source_joints_pck", float(np.mean(right)), n=len(right), split="val", against="truth")]
 
 
 @torch.no_grad()
