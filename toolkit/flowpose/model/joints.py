@@ -8,14 +8,29 @@ than a linear layer on the source branch did. It runs once a person, so it costs
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowpose.model.autoencoder import Residual
+from flowpose.model.autoencoder import conv
 from flowpose.model.limb_field import JOINTS, LIMBS, NECK, PLACES, SEEN, token_centres
 
 FOUND = tuple(sorted({joint for limb in LIMBS for joint in limb if joint < NECK}))
 """The joints that limbs need, by their COCO-WholeBody numbers."""
 SPREAD = 0.75  # deviation of a joint's target distribution, in places
+
+
+class Bottleneck(nn.Module):
+    """x + a 3x3 convolution of `inner` channels between two 1x1 ones, then ReLU: wide, far-seeing, and few weights."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.narrow, self.near = nn.Conv2d(width, inner, 1), conv(inner, inner)
+        self.widen = nn.Conv2d(inner, width, 1)
+        with torch.no_grad():
+            self.widen.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.widen(F.relu(self.near(F.relu(self.narrow(x))))))
 
 
 class JointEstimator(nn.Module):
@@ -29,12 +44,12 @@ class JointEstimator(nn.Module):
     order: Tensor
 
     def __init__(
-        self, latents: int, patch: int, grid: tuple[int, int], pitch: int, width: int = 128, blocks: int = 5
+        self, latents: int, patch: int, grid: tuple[int, int], pitch: int, width: int = 160, blocks: int = 8
     ) -> None:
         super().__init__()
         self.pitch = pitch
         self.embed = nn.Conv2d(latents, width, patch, stride=patch)
-        self.blocks = nn.Sequential(*(Residual(width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(Bottleneck(width, width * 2 // 5) for _ in range(blocks)))
         self.places = nn.Conv2d(width, PLACES * len(FOUND), 1)
         self.absent = nn.Linear(width, len(FOUND))
         self.register_buffer("centres", token_centres(grid, pitch), persistent=False)
