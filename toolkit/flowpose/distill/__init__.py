@@ -18,6 +18,7 @@ from flowpose.distill.student import (
     Learner,
     Made,
     Setting,
+    carried_loss,
     made_by,
     new_student,
     parent_of,
@@ -82,7 +83,7 @@ def finish(job: Job) -> Artifact:
     if spec is None or teacher is None:
         raise ArtifactError(job.path, "needs recipe.finish and the teacher", fix="flowpose train")
     setting = set_up(job, recipe.distill, teacher)
-    student = load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER).requires_grad_(True)
+    student = load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER).trainable()
     contest = Adversarial(setting, spec, student, recipe.distill.second)
     _train(job, contest.module, contest.losses, student, spec.optim)
     return _sealed(job, student)
@@ -105,7 +106,13 @@ def train_regressor(job: Job) -> Artifact:
 def regressor_spec(own: RegressorSpec) -> TrajectoryDistillation:
     """The baseline as a distillation that has nothing but L1 to the truth."""
     return TrajectoryDistillation(
-        student=own.student, crop=own.crop, optim=own.optim, solved=0.0, gradient=0.0, feature=0.0
+        student=own.student,
+        crop=own.crop,
+        detail=own.detail,
+        optim=own.optim,
+        solved=0.0,
+        gradient=0.0,
+        feature=0.0,
     )
 
 
@@ -123,6 +130,7 @@ def _learnt(job: Job, spec: Distillation, label: str) -> Artifact:
         reference = setting.reference.to(made.pictures.device)
         own = method.losses(module, batch, made, draw)
         real = truth_losses(made.pictures, made.truth(batch), reference, spec)
+        own = {**own, **carried_loss(made, made.truth(batch), spec.carried)}
         total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
         return {"loss": total, **own, **real}
 

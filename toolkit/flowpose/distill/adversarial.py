@@ -8,6 +8,8 @@ tuned to the size of either.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,16 +20,18 @@ from flowpose.distill.student import (
     Learner,
     Made,
     Setting,
-    Window,
+    carried_loss,
     draw_conditions,
     made_by,
     truth_losses,
 )
+from flowpose.model.autoencoder import STRIDE
 from flowpose.model.generator import Generator
 from flowpose.model.losses import charbonnier
 from flowpose.optimize import Draw, Losses
 from flowpose.spec.recipe import AdversarialFinish
 
+HALF_BLOCK = STRIDE // 2
 STEADIED = 4  # one of so many conditions is made a second time, with its joints moved
 
 
@@ -39,16 +43,12 @@ class Contest(nn.Module):
         self.learner, self.heads = learner, heads
 
     def forward(
-        self,
-        source: Tensor | None,
-        keypoints: Tensor | None,
-        maps: list[Tensor] | None = None,
-        window: Window | None = None,
-    ) -> tuple[Tensor, Tensor] | list[Tensor]:
-        """The student's latents and pictures, or the heads' scores of maps."""
+        self, batch: Conditions | None, maps: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None] | list[Tensor]:
+        """What the student makes of a batch, or the heads' scores of maps."""
         if maps is not None:
             return self.heads(maps)  # type: ignore[no-any-return]
-        return self.learner(source, keypoints, window=window)  # type: ignore[no-any-return]
+        return self.learner(batch)  # type: ignore[no-any-return]
 
 
 class Adversarial:
@@ -73,24 +73,30 @@ class Adversarial:
         picture = made.pictures.detach().requires_grad_()
         real = truth_losses(picture, truth, self.setting.reference.to(device), self.spec)
         seen = look(picture)
-        fooled = -_mean(module(None, None, seen))
+        fooled = -_mean(module(None, seen))
         pull, push = (torch.autograd.grad(loss, picture)[0] for loss in (real["real"], fooled))
         critic = self._critic(module, [each.detach() for each in seen], look, truth)
         share = self.spec.share * trust(critic.detach())
         scale = share * pull.norm() / push.norm().clamp_min(1e-12)
         student = (made.pictures * (pull + scale * push)).sum()
         steady = self._steady(module, batch, made, draw)
-        shown = {"real": real["real"], "fooled": fooled, "critic": critic, "scale": scale, **steady}
-        total = student + critic + sum(steady.values(), start=critic.new_zeros(()))
+        own = {**steady, **carried_loss(made, truth, self.setting.spec.carried)}
+        shown = {"real": real["real"], "fooled": fooled, "critic": critic, "scale": scale, **own}
+        total = student + critic + sum(own.values(), start=critic.new_zeros(()))
         return {"loss": total, **{name: value.detach() for name, value in shown.items()}}
 
     def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
-        """The frozen features of the batch's pictures, at times and with noise that real and made ones share."""
+        """The frozen features of the batch's pictures, at times and with noise that real and made ones share.
+
+        All are moved by a few pixels first. The features stand on blocks of 8 pixels, and a critic in phase with them
+        rewards what only such a critic sees: dots at one place of every block (docs/ablation.md).
+        """
         context, pose = self.eyes.condition(batch.source, batch.keypoints)
         low, high = self.spec.times
         t = low + (high - low) * draw.uniform(len(made.latents), batch.source.device)
         noise = torch.randn(made.latents.shape, generator=draw.noise).to(batch.source.device)
-        return _Look(self.eyes, made.like(context), made.like(pose), t, noise)
+        down, right = (int(draw.rng.integers(-HALF_BLOCK, HALF_BLOCK)) for _ in range(2))
+        return _Look(self.eyes, made.like(context), made.like(pose), t, noise, (down, right))
 
     def _steady(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """How much the first pictures of the batch change when their joints are moved a little."""
@@ -98,7 +104,7 @@ class Adversarial:
             return {}
         few, recipe = max(1, len(batch.source) // STEADIED), self.setting.job.recipe
         moved = jittered(batch.keypoints[:few], recipe.train.poses.spread * recipe.image.height, draw.noise)
-        again = module(batch.source[:few], moved, window=batch.window)[1][:few]
+        again = module(replace(batch.first(few), keypoints=moved))[1][:few]
         return {"steady": self.spec.steady * charbonnier(again, made.pictures[:few])}
 
     def _critic(self, module: nn.Module, fake: list[Tensor], look: _Look, truth: Tensor) -> Tensor:
@@ -107,7 +113,7 @@ class Adversarial:
             real = look(truth)
         scores = [
             F.relu(1 - yes).mean() + F.relu(1 + no).mean()
-            for yes, no in zip(module(None, None, real), module(None, None, fake), strict=True)
+            for yes, no in zip(module(None, real), module(None, fake), strict=True)
         ]
         return torch.stack(scores).mean()
 
@@ -128,14 +134,28 @@ def trust(critic: Tensor) -> Tensor:
     return (2 - critic).clamp(0, 1)
 
 
+@dataclass(frozen=True, eq=False)
 class _Look:
     """Pictures -> maps, everything else fixed."""
 
-    def __init__(self, eyes: Eyes, context: Tensor, pose: Tensor, t: Tensor, noise: Tensor) -> None:
-        self.eyes, self.context, self.pose, self.t, self.noise = eyes, context, pose, t, noise
+    eyes: Eyes
+    context: Tensor
+    pose: Tensor
+    t: Tensor
+    noise: Tensor
+    shift: tuple[int, int]
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
-        return self.eyes.see(pictures, self.context, self.pose, self.t, self.noise)
+        seen = shifted(pictures, *self.shift)
+        return self.eyes.see(seen, self.context, self.pose, self.t, self.noise)
+
+
+def shifted(pictures: Tensor, down: int, right: int) -> Tensor:
+    """Pictures f32[B, 3, H, W] moved by up to HALF_BLOCK pixels, their edges repeated."""
+    height, width = pictures.shape[-2:]
+    padded = F.pad(pictures, (HALF_BLOCK,) * 4, mode="replicate")
+    top, left = HALF_BLOCK - down, HALF_BLOCK - right
+    return padded[..., top : top + height, left : left + width]
 
 
 def _mean(scores: list[Tensor]) -> Tensor:

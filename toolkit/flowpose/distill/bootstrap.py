@@ -36,17 +36,17 @@ class Bootstrap:
         d = draw.uniform(len(z), batch.source.device) * (1 - h)
         zero = torch.zeros_like(d)
         with torch.no_grad():
-            start = module(batch.source, batch.keypoints, (z, zero, d))[0]
+            start = module(batch, (z, zero, d))[0]
             x = z + per_sample(d) * start
             aim = (per_sample(d) * start + self._teacher_step(batch, x, d)) / per_sample(d + h)
-        found = module(batch.source, batch.keypoints, (z, zero, d + h))[0]
+        found = module(batch, (z, zero, d + h))[0]
         return {"bootstrap": spec.weight * charbonnier(found, aim)}
 
     def _teacher_step(self, batch: Conditions, x: Tensor, d: Tensor) -> Tensor:
         """How far the teacher moves x f32[B, c, h, w] from times d f32[B] to d + h."""
         generator = self.setting.teacher.to(x.device)
         context = generator.context(batch.source)
-        pose = generator.flow.pose_tokens(batch.keypoints, context)
+        pose, _ = generator.flow.pose_tokens(batch.keypoints, context)
 
         def velocity(x: Tensor, passed: float) -> Tensor:
             modulation = generator.flow.modulation(d + passed, d + passed)

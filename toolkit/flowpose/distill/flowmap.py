@@ -40,10 +40,10 @@ class FlowMap:
             x_0 = torch.randn(x_1.shape, generator=draw.noise).to(device)
             x_t = interpolate(x_0, x_1, t, self.setting.job.recipe.train.sigma_min)
             context = teacher.context(batch.source)
-            pose = teacher.flow.pose_tokens(batch.keypoints, context)
+            pose, _ = teacher.flow.pose_tokens(batch.keypoints, context)
             v = teacher.flow.velocity(x_t, teacher.flow.modulation(t, t), context, pose)
             aim = v + per_sample(r - t) * self._rate(module, batch, x_t, v, t, r)
-        found = module(batch.source, batch.keypoints, (x_t, t, r))[0]
+        found = module(batch, (x_t, t, r))[0]
         square = (found - aim).square().mean((1, 2, 3))
         weight = 1 / (square.detach() + 1e-2).sqrt()
         return {"flowmap": spec.weight * (weight * square).mean()}
@@ -64,7 +64,7 @@ class FlowMap:
         def u(sign: int) -> Tensor:
             at = ((x + sign * e * v).float(), t + sign * e, r)
             with torch.autocast(x.device.type, enabled=False):
-                return type(own).forward(own, batch.source, batch.keypoints, at)[0]  # type: ignore[no-any-return]
+                return type(own).forward(own, batch, at)[0]  # type: ignore[no-any-return]
 
         return (u(1) - u(-1)) / (2 * e)
 

@@ -68,7 +68,7 @@ class Eyes:
         """(context, pose tokens) of the teacher, made once for real and made pictures."""
         with torch.no_grad():
             context = self.teacher.to(source.device).context(source)
-            return context, self.flow.pose_tokens(keypoints, context)
+            return context, self.flow.pose_tokens(keypoints, context)[0]
 
     def see(self, pictures: Tensor, context: Tensor, pose: Tensor, t: Tensor, noise: Tensor) -> list[Tensor]:
         """Maps of pictures f32[B, 3, H, W]: pixels, encoder maps at strides 1, 2 and 4, tokens at time t."""

@@ -22,7 +22,7 @@ from flowpose.errors import ArtifactError
 from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder
-from flowpose.model.generator import Generator, build_student
+from flowpose.model.generator import Generator, build_detail, build_student
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
@@ -34,13 +34,15 @@ from flowpose.train.teacher import Latents, encode_all
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """A batch: sources f32[B, c, h, w], keypoints f32[B, 133, 3], truth f32[B, 3, H, W].
+    """A batch: source latents f32[B, c, h, w] and pictures f32[B, 3, H, W], keypoints f32[B, 133, 3], the truth.
 
+    `shown` are the sources' pictures, `truth` those of the targets.
     `ends` f32[n, c, h, w] are what the teacher makes of the first n conditions; n may be 0. `window` is the part of
     the pictures that is made and compared, None for all of them.
     """
 
     source: Tensor
+    shown: Tensor
     keypoints: Tensor
     truth: Tensor
     ends: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -48,10 +50,13 @@ class Conditions:
 
     def on(self, device: torch.device) -> Conditions:
         """The same on a device."""
-        source, keypoints, truth, ends = (
-            moved(part, device) for part in (self.source, self.keypoints, self.truth, self.ends)
-        )
-        return Conditions(source, keypoints, truth, ends, self.window)
+        parts = (self.source, self.shown, self.keypoints, self.truth, self.ends)
+        return Conditions(*(moved(part, device) for part in parts), self.window)
+
+    def first(self, count: int) -> Conditions:
+        """The first `count` of them, without ends."""
+        parts = (self.source, self.shown, self.keypoints, self.truth)
+        return Conditions(*(part[:count] for part in parts), window=self.window)
 
     def looking(self, rng: np.random.Generator, crop: int) -> Conditions:
         """The same with a random window of `crop` pixels a side; 0 for whole pictures."""
@@ -93,12 +98,14 @@ class Made:
     Attributes:
         latents: f32[B + second, c, h, w].
         pictures: f32[B + second, 3, H, W], or the window of them.
+        carried: the sources' own pixels where they are to go, of the pictures' shape; None without detail.
         second: how many have two evaluations.
         window: see `Conditions`.
     """
 
     latents: Tensor
     pictures: Tensor
+    carried: Tensor | None
     second: int
     window: Window | None = None
 
@@ -176,41 +183,44 @@ def new_student(setting: Setting, teacher: Artifact) -> Generator:
     flow = build_student(spec, recipe.model, recipe.image, autoencoder)
     take_fitting(flow, setting.teacher.flow)
     grid = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)
-    student = Generator(autoencoder, flow, grid, STUDENT_SOLVER)
+    student = Generator(autoencoder, flow, grid, STUDENT_SOLVER, build_detail(spec, flow))
     student.noise = setting.teacher.noise.clone()
-    return student.requires_grad_(True)
+    return student.trainable()
 
 
 class Learner(nn.Module):
-    """The trained part of a student: velocity network and decoder; the encoder is not trained."""
+    """The trained part of a student: velocity network, decoder and detail; the encoder is not trained."""
 
     def __init__(self, student: Generator, second: float) -> None:
         super().__init__()
-        self.flow, self.decoder = student.flow, student.autoencoder.decoder
+        self.flow, self.decoder, self.detail = student.flow, student.autoencoder.decoder, student.detail
         self.share = second if len(student.times) > 2 else 0.0
         self.student = [student]  # in a list, so that its encoder is not a part of this module
 
     def forward(
-        self,
-        source: Tensor,
-        keypoints: Tensor,
-        at: tuple[Tensor, Tensor, Tensor] | None = None,
-        window: Window | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """(latents, pictures) as in `Made`; or (mean velocity, nothing) from `at`: x, t and r."""
-        student = self.student[0].to(source.device)
-        context = student.context(source)
-        pose = self.flow.pose_tokens(keypoints, context)
+        self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(latents, pictures, carried) as in `Made`; or (mean velocity, nothing, None) from `at`: x, t and r."""
+        student = self.student[0].to(batch.source.device)
+        context = student.context(batch.source)
+        pose, where = self.flow.pose_tokens(batch.keypoints, context)
         if at is not None:
             x, t, r = at
-            return self.flow.velocity(x, self.flow.modulation(t, r), context, pose), x.new_zeros(0)
-        noise = student.noise.expand(len(source), -1, -1, -1)
-        latents = [noise + self._velocity(noise, 0.0, 1.0, context, pose)]
+            return self.flow.velocity(x, self.flow.modulation(t, r), context, pose), x.new_zeros(0), None
+        noise = student.noise.expand(len(batch.source), -1, -1, -1)
+        latents, shown = [noise + self._velocity(noise, 0.0, 1.0, context, pose)], batch.shown
         if self.share:
-            part = slice(len(source) - max(1, round(self.share * len(source))), None)
+            part = slice(len(noise) - max(1, round(self.share * len(noise))), None)
             latents.append(self._second(noise[part], context[part], pose[part]))
+            shown = torch.cat([shown, shown[part]])
+            where = where if where is None else torch.cat([where, where[part]])
         found = torch.cat(latents)
-        return found, decode(student.autoencoder, found, window)
+        decoded = decode(student.autoencoder, found, batch.window)
+        if self.detail is None or where is None:
+            return found, decoded, None
+        carried = self.detail.carried(found, where, shown)
+        carried = batch.window.of(carried) if batch.window else carried
+        return found, self.detail.joined(decoded, carried), carried[:, :3]
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """The end of two evaluations; the first is held fixed, since it has losses of its own."""
@@ -226,8 +236,8 @@ class Learner(nn.Module):
 
 def made_by(module: nn.Module, batch: Conditions) -> Made:
     """What the student makes of a batch."""
-    latents, pictures = module(batch.source, batch.keypoints, window=batch.window)
-    return Made(latents, pictures, len(pictures) - len(batch.source), batch.window)
+    latents, pictures, carried = module(batch)
+    return Made(latents, pictures, carried, len(pictures) - len(batch.source), batch.window)
 
 
 def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:
@@ -238,12 +248,13 @@ def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator,
     shown = vary_poses(plain, rng, spec.poses, latents.pictures.images.shape[1])
     return Conditions(
         source=latents.pick(sources, mirrored),
+        shown=pictures_of(latents, sources, mirrored),
         keypoints=torch.from_numpy(shown),
-        truth=truth_of(latents, targets[:, 0], mirrored),
+        truth=pictures_of(latents, targets[:, 0], mirrored),
     )
 
 
-def truth_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
+def pictures_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
     """f32[n, 3, H, W] pictures, some of them mirrored."""
     images = latents.pictures.images[numbers]
     return to_tensor(np.where(mirrored[:, None, None, None], images[:, :, ::-1], images))
@@ -257,3 +268,8 @@ def truth_losses(
     far = feature(reference.features, pictures, truth) if spec.feature else pixel.new_zeros(())
     real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far)
     return {"real": real, "pixel": pixel, "edges": edges, "feature": far}
+
+
+def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:
+    """The weighted pixel loss of what was carried, alone; nothing where nothing was."""
+    return {} if made.carried is None else {"carried": weight * charbonnier(made.carried, truth)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowpose.data import draw_sets
-from flowpose.distill.student import Conditions, Made, Setting, decode, draw_conditions, truth_of
+from flowpose.distill.student import Conditions, Made, Setting, decode, draw_conditions, pictures_of
 from flowpose.flow import end_dense
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.optimize import Draw, Losses, own_device, save
@@ -98,8 +98,9 @@ class Trajectory:
         mirrored = points.mirrored[chosen]
         return Conditions(
             source=torch.cat([latents.pick(points.sources[chosen], mirrored), fresh.source]),
+            shown=torch.cat([pictures_of(latents, points.sources[chosen], mirrored), fresh.shown]),
             keypoints=torch.cat([torch.from_numpy(points.keypoints[chosen]), fresh.keypoints]),
-            truth=torch.cat([truth_of(latents, points.targets[chosen], mirrored), fresh.truth]),
+            truth=torch.cat([pictures_of(latents, points.targets[chosen], mirrored), fresh.truth]),
             ends=points.ends[torch.from_numpy(chosen)],
         )
 

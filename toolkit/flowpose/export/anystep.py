@@ -35,15 +35,17 @@ def any_step(
     """
     context, keypoints = example["context"], example["keypoints"]
     pose, noise = Pose(generator), generator.noise
-    tokens = pose(context, keypoints)
-    step = {"x": noise, "t": torch.zeros(1), "r": torch.ones(1), "context": context, "pose": tokens}
+    given = {"context": context, "keypoints": keypoints}
+    found = dict(zip(("pose", "where"), _tuple(pose(context, keypoints)), strict=False))
+    step = {"x": noise, "t": torch.zeros(1), "r": torch.ones(1), "context": context, "pose": found["pose"]}
     module: nn.Module = Step(generator)
     if grid is not None:
         module = FixedStep(generator, grid)
         step = {**{name: step.pop(name) for name in ("x", "t", "r")}, "here": torch.tensor([0]), **step}
-    before = _part(exported(pose, {"context": context, "keypoints": keypoints}, ["pose"], opset), "pose/")
+    before = _part(exported(pose, given, list(found), opset), "pose/")
     body = _part(exported(module, step, ["x_next"], opset), "step/")
-    after = _part(exported(Decode(generator), {"x_last": noise}, ["frame"], opset), "decode/")
+    last = {"x_last": noise, **({"where": found["where"], "context": context} if "where" in found else {})}
+    after = _part(exported(Decode(generator), last, ["frame"], opset), "decode/")
     loop = helper.make_node(
         "Loop", ["steps", "going", "noise"], ["x_last"], name="steps", body=_body(body, noise.shape)
     )
@@ -57,6 +59,10 @@ def any_step(
         [*_tensors(constants), *before.initializer, *body.initializer, *after.initializer],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+
+
+def _tuple(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _count() -> list[onnx.NodeProto]:

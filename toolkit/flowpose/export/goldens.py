@@ -56,9 +56,7 @@ def torch_frames(generator: Generator, contexts: NDArray[np.float32], samples: S
     for context, keypoints in zip(
         torch.from_numpy(contexts), torch.from_numpy(samples.keypoints), strict=True
     ):
-        frames.append(
-            to_pictures(generator.autoencoder.decode(generator.latents(context[None], keypoints[None])))[0]
-        )
+        frames.append(to_pictures(generator.pictures(context[None], keypoints[None]))[0])
     return np.stack(frames)
 
 

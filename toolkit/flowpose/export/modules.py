@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from flowpose.model.generator import Generator, Network
+from flowpose.model.generator import Generator
 from flowpose.model.pictures import signed, to_levels
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Source(nn.Module):
@@ -25,8 +28,8 @@ class Source(nn.Module):
         self.generator = generator
 
     def forward(self, source: Tensor) -> Tensor:
-        latents = self.generator.autoencoder.encode(signed(source.float()[None]))
-        return self.generator.context(latents)[0]
+        picture = signed(source.float()[None])
+        return self.generator.context(self.generator.autoencoder.encode(picture), picture)[0]
 
 
 class _Constant(nn.Module):
@@ -43,14 +46,16 @@ class _Constant(nn.Module):
 
 
 class Pose(nn.Module):
-    """(context f32[1 + L, 2, Ns, C], keypoints f32[133, 3]) -> tokens before any noise f32[1, N, C]."""
+    """(context, keypoints f32[133, 3]) -> tokens before any noise f32[1, N, C]; with detail also where f32[1, P, 3]."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.flow = generator.flow
+        self.generator = generator
 
-    def forward(self, context: Tensor, keypoints: Tensor) -> Tensor:
-        return self.flow.pose_tokens(keypoints[None], context[None])
+    def forward(self, context: Tensor, keypoints: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        layers, _ = self.generator.split(context[None])
+        tokens, where = self.generator.flow.pose_tokens(keypoints[None], layers)
+        return tokens if where is None or self.generator.detail is None else (tokens, where)
 
 
 class Step(nn.Module):
@@ -58,10 +63,11 @@ class Step(nn.Module):
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.flow = generator.flow
+        self.generator = generator
 
     def forward(self, x: Tensor, t: Tensor, r: Tensor, context: Tensor, pose: Tensor) -> Tensor:
-        return x + (r - t) * self.flow.velocity(x, self.flow.modulation(t, r), context[None], pose)
+        flow, (layers, _) = self.generator.flow, self.generator.split(context[None])
+        return x + (r - t) * flow.velocity(x, flow.modulation(t, r), layers, pose)
 
 
 class FixedStep(nn.Module):
@@ -72,26 +78,31 @@ class FixedStep(nn.Module):
     @torch.no_grad()
     def __init__(self, generator: Generator, times: Sequence[float]) -> None:
         super().__init__()
-        self.flow, grid = generator.flow, torch.tensor(times)
+        self.generator, grid = generator, torch.tensor(times)
         self.register_buffer("table", generator.flow.modulation(grid[:-1], grid[1:]))
 
     def forward(self, x: Tensor, t: Tensor, r: Tensor, here: Tensor, context: Tensor, pose: Tensor) -> Tensor:
-        return x + (r - t) * self.flow.velocity(x, self.table[here], context[None], pose)
+        layers, _ = self.generator.split(context[None])
+        return x + (r - t) * self.generator.flow.velocity(x, self.table[here], layers, pose)
 
 
 class Decode(nn.Module):
-    """Latents f32[1, c, h, w] -> frame u8[H, W, 3]. The cast is last: TensorRT has uint8 at a network's edges only."""
+    """Latents f32[1, c, h, w] -> frame u8[H, W, 3]; with detail also from where f32[1, P, 3] and the context.
+
+    The cast is last: TensorRT has uint8 at a network's edges only.
+    """
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.autoencoder = generator.autoencoder
+        self.generator = generator
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return to_levels(self.autoencoder.decode(latents))[0].to(torch.uint8)
+    def forward(self, latents: Tensor, where: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        sources = None if context is None else self.generator.split(context[None])[1]
+        return to_levels(self.generator.shown(latents, where, sources))[0].to(torch.uint8)
 
 
 class OneStep(nn.Module):
-    """The frame graph of a student: (context f32[1 + L, 2, Ns, C], keypoints f32[133, 3]) -> frame u8[H, W, 3].
+    """The frame graph of a student: (context f32[1 + L + R, 2, Ns, C], keypoints f32[133, 3]) -> frame u8[H, W, 3].
 
     One step from t = 0 to 1. The embedding of z* is a constant, so the first convolution is not in the graph.
     """
@@ -104,21 +115,22 @@ class OneStep(nn.Module):
         super().__init__()
         self.register_buffer("noise", generator.noise)
         self.register_buffer("modulation", generator.flow.modulation(torch.zeros(1), torch.ones(1)))
-        self.flow = _without_embedding(generator)
-        self.pose, self.decode = Pose(generator), Decode(generator)
+        self.generator = _with(
+            generator, flow=_with(generator.flow, embed=_Constant(generator.flow.embed(generator.noise)))
+        )
 
     def forward(self, context: Tensor, keypoints: Tensor) -> Tensor:
-        pose = self.pose(context, keypoints)
-        velocity = self.flow.velocity(self.noise, self.modulation, context[None], pose)
-        return self.decode(self.noise + velocity)  # type: ignore[no-any-return]
+        flow, (layers, sources) = self.generator.flow, self.generator.split(context[None])
+        pose, where = flow.pose_tokens(keypoints[None], layers)
+        latents = self.noise + flow.velocity(self.noise, self.modulation, layers, pose)
+        return to_levels(self.generator.shown(latents, where, sources))[0].to(torch.uint8)
 
 
-def _without_embedding(generator: Generator) -> Network:
-    """The velocity network whose embedding is that of z*; the other layers are shared."""
-    flow = copy.copy(generator.flow)
-    flow._modules = dict(generator.flow._modules)  # a copy of the table only
-    flow._modules["embed"] = _Constant(generator.flow.embed(generator.noise))
-    return flow
+def _with(module: Module, **parts: nn.Module) -> Module:
+    """The module with other parts in place of its own; all else is shared."""
+    other = copy.copy(module)
+    other._modules = {**module._modules, **parts}  # a copy of the table only
+    return other
 
 
 def rounded(generator: Generator) -> Generator:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flowpose.metrics.distribution import frechet_distance, kernel_distance, view_features, with_interval
 from flowpose.metrics.fidelity import masked_psnr, masked_ssim, ms_ssim, psnr, ssim, ssim_uniform
+from flowpose.metrics.grid import grid_excess
 from flowpose.metrics.intervals import Interval, mean_interval
 from flowpose.metrics.judge import Judge, View, calibrate, identity_similarity, own_lpips
 from flowpose.metrics.masks import person_mask
@@ -24,6 +25,7 @@ __all__ = [
     "calibrate",
     "flicker",
     "frechet_distance",
+    "grid_excess",
     "identity_similarity",
     "intervals",
     "kernel_distance",

@@ -18,6 +18,7 @@ from flowpose.metrics.fidelity import (
     ssim_uniform,
     uniform_window,
 )
+from flowpose.metrics.grid import grid_excess
 from flowpose.metrics.intervals import Interval, mean_interval
 from flowpose.metrics.judge import Judge, View, identity_similarity, own_lpips
 from flowpose.metrics.masks import person_mask
@@ -42,6 +43,8 @@ class Scores:
         spectrum_top: amplitude ratio in the finest octave; 1 is as sharp as the truth.
         spectrum_2: the same in the octave below it.
         laplacian: ratio of the Laplacians' variances; 1 is as sharp as the truth.
+        grid: how far fine detail repeats with blocks of 8 pixels, lower is better; of the picture alone, and about 1
+            for any picture that no autoencoder made (see `grid_excess`).
         pck: share of the asked joints that the judge finds within 0.1 of the box diagonal, higher is better;
             of all of the 17 body joints that have a score above 0.
         pose_error: mean distance of the joints as a share of that diagonal, lower is better.
@@ -58,6 +61,7 @@ class Scores:
     spectrum_top: float
     spectrum_2: float
     laplacian: float
+    grid: float
     pck: float
     pose_error: float
     identity: float
@@ -98,6 +102,7 @@ def score(
         spectrum_top=top,
         spectrum_2=second,
         laplacian=laplacian_ratio(picture, truth),
+        grid=grid_excess(picture),
         pck=pose.pck,
         pose_error=pose.error,
         identity=identity_similarity(seen, wanted),

@@ -87,11 +87,11 @@ class EdgeNetwork(nn.Module):
         own = self.time(t)
         return own if self.span is None else own + self.span(r - t)  # type: ignore[no-any-return]
 
-    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> Tensor:
-        """As `RPFMTransformer.pose_tokens`: f32[B, N, C]."""
+    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """As `RPFMTransformer.pose_tokens`."""
         field = self.pose_field(keypoints)
-        carried = self.carried(self.source.match.carry(field, context[:, 0], self.log_sharpness))
-        return self.pose(by_token(field)) + self.table + carried  # type: ignore[no-any-return]
+        seen, where = self.source.match.carry(field, context[:, 0], self.log_sharpness)
+        return self.pose(by_token(field)) + self.table + self.carried(seen), where
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """v f32[B, c, h, w] at x_t; the arguments are those of `RPFMTransformer.velocity`."""

@@ -23,7 +23,7 @@ from flowpose.errors import ArtifactError
 
 TURNED = ".T"
 """Ends the name of a weight that the graph holds transposed."""
-PARTS = re.compile(r"^(?:pose/|step/|decode/)?(?:generator\.)?((?:flow|autoencoder)\..+)$")
+PARTS = re.compile(r"^(?:pose/|step/|decode/)?(?:generator\.)?((?:flow|autoencoder|detail)\..+)$")
 """A weight's name, behind what any-step graphs put before the names of their parts."""
 TEMPERATURE = re.compile(r"(source/)?(blocks\.\d+)/attention/Exp_output_0$")
 

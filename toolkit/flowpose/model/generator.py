@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flowpose.flow import solve
 from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder
+from flowpose.model.detail import Detail, packed, unpacked
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.pretrained import build_pretrained
 from flowpose.model.skeleton import SkeletonLatent
@@ -82,46 +83,106 @@ def build_student(
     return flow
 
 
+def build_detail(spec: Distillation, flow: Network) -> Detail | None:
+    """A new `Detail` for a student's network where the spec wants one."""
+    if not spec.detail:
+        return None
+    pitch = STRIDE * flow.patch
+    size = (flow.grid[0] * pitch, flow.grid[1] * pitch)
+    return Detail(flow.latents, flow.grid, flow.patch, size)
+
+
 class Generator(nn.Module):
     """Source pictures and keypoints -> pictures, through the flow from z* (or given noise).
 
     Attributes:
         times: the grid, from 0.0 to 1.0.
         solver: a row of flowpose.flow.SOLVERS.
+        detail: what carries the source's own pixels, None for latents alone (every teacher).
     """
 
     noise: Tensor
 
-    def __init__(self, autoencoder: Autoencoder, flow: Network, times: Sequence[float], solver: str) -> None:
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        flow: Network,
+        times: Sequence[float],
+        solver: str,
+        detail: Detail | None = None,
+    ) -> None:
         super().__init__()
-        self.autoencoder, self.flow = autoencoder, flow
+        self.autoencoder, self.flow, self.detail = autoencoder, flow, detail
         self.times, self.solver = tuple(times), solver
         rows, columns = (side * flow.patch for side in flow.grid)
         self.register_buffer("noise", fixed_noise((flow.latents, rows, columns)))
 
     def on_grid(self, times: Sequence[float], solver: str) -> Generator:
         """The same networks and noise on another grid; weights are shared."""
-        other = Generator(self.autoencoder, self.flow, times, solver)
+        other = Generator(self.autoencoder, self.flow, times, solver, self.detail)
         other.noise = self.noise
         return other.train(self.training)
 
-    def context(self, latents: Tensor) -> Tensor:
-        """Keys and values f32[B, 1 + L, 2, Ns, C] of source latents f32[B, c, h, w]."""
-        return self.flow.source(latents)  # type: ignore[no-any-return]
+    def trainable(self) -> Generator:
+        """Itself, all weights open to training but those of the joints, which are done."""
+        self.requires_grad_(True)
+        if self.flow.source.matched:
+            self.flow.source.joints.requires_grad_(False)
+        return self
+
+    @property
+    def pitch(self) -> int:
+        """Pixels a token, in each direction."""
+        return STRIDE * self.flow.patch
+
+    def context(self, latents: Tensor, pictures: Tensor | None = None) -> Tensor:
+        """f32[B, 1 + L + R, 2, Ns, C] of source latents f32[B, c, h, w] and, for R layers of detail, of the pictures.
+
+        `pictures` f32[B, 3, H, W] are needed where `detail` is there; without it R is 0.
+        """
+        context = self.flow.source(latents)
+        if self.detail is None or pictures is None:
+            return context  # type: ignore[no-any-return]
+        return torch.cat([context, packed(pictures, self.pitch, context.shape[-1])], dim=1)
+
+    def split(self, context: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The layers of the flow, and the source pictures f32[B, 3, H, W] where there is detail."""
+        if self.detail is None:
+            return context, None
+        layers = self.flow.source.layers
+        return context[:, :layers], unpacked(context[:, layers:], self.flow.grid, self.pitch)
 
     def latents(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
-        """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0."""
-        pose = self.flow.pose_tokens(keypoints, context)
+        """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0.
+
+        `context` is the flow's own layers, with or without those of detail.
+        """
+        pose, _ = self.flow.pose_tokens(keypoints, context)
+        return self._solved(context, pose, noise)
+
+    def _solved(self, context: Tensor, pose: Tensor, noise: Tensor | None) -> Tensor:
         ends = dict(pairwise(self.times))  # an any-step network is told where its step ends
 
         def velocity(x: Tensor, t: float) -> Tensor:
             modulation = self.flow.modulation(*torch.tensor([[t], [ends.get(t, t)]], device=x.device))
             return self.flow.velocity(x, modulation, context, pose)
 
-        start = self.noise.expand(len(keypoints), -1, -1, -1) if noise is None else noise
+        start = self.noise.expand(len(pose), -1, -1, -1) if noise is None else noise
         return solve(velocity, start, self.times, self.solver)
+
+    def pictures(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Pictures f32[B, 3, H, W] from a whole context and keypoints f32[B, 133, 3]."""
+        layers, sources = self.split(context)
+        pose, where = self.flow.pose_tokens(keypoints, layers)
+        return self.shown(self._solved(layers, pose, noise), where, sources)
+
+    def shown(self, latents: Tensor, where: Tensor | None, sources: Tensor | None) -> Tensor:
+        """Pictures of target latents, with the sources' detail where there is any."""
+        decoded = self.autoencoder.decode(latents)
+        if self.detail is None or where is None or sources is None:
+            return decoded
+        return self.detail.joined(decoded, self.detail.carried(latents, where, sources))
 
     def forward(self, sources: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """Pictures f32[B, 3, H, W] of sources f32[B, 3, H, W] (-1..1) in the poses f32[B, 133, 3]."""
-        context = self.context(self.autoencoder.encode(sources))
-        return self.autoencoder.decode(self.latents(context, keypoints, noise))
+        return self.pictures(self.context(self.autoencoder.encode(sources), sources), keypoints, noise)

@@ -203,6 +203,7 @@ class Match(nn.Module):
     """
 
     table: Tensor
+    seats: Tensor
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
         super().__init__()
@@ -212,15 +213,28 @@ class Match(nn.Module):
         rows, columns = (limb_field.SPLIT * side for side in grid)
         places = positions(rows, columns, self.width).reshape(1, rows, columns, self.width)
         self.register_buffer("table", 0.1 * limb_field.token_order(places)[0], persistent=False)
+        xy = 2 * limb_field.token_centres(grid, 1) / torch.tensor([grid[1], grid[0]]) - 1
+        self.register_buffer(
+            "seats", torch.cat([xy, xy.square().sum(-1, keepdim=True)], -1), persistent=False
+        )
 
     def forward(self, field: Tensor) -> Tensor:
         return _unit(self.project(field) + self.table)
 
-    def carry(self, field: Tensor, matched: Tensor, log_sharpness: Tensor) -> Tensor:
-        """f32[B, N, C]: what the source shows where its limbs are those of `field`; matched f32[B, 2, Ns, C]."""
+    def carry(self, field: Tensor, matched: Tensor, log_sharpness: Tensor) -> tuple[Tensor, Tensor]:
+        """What the source shows where its limbs are those of `field`, f32[B, N, C]; and where that is.
+
+        `matched` is f32[B, 2, Ns, C]. The second is f32[B, N * PLACES, 3]: the mean place in the source, x and y in
+        -1..1, and its variance.
+        """
         query = self(field) * (log_sharpness.exp() / self.width)
         keys, values = matched.reshape(len(matched), 2, -1, self.width).unbind(1)
-        return by_token(torch.softmax(query @ keys.transpose(1, 2), dim=-1) @ values)
+        shares = torch.softmax(query @ keys.transpose(1, 2), dim=-1)
+        with torch.autocast(shares.device.type, enabled=False):  # a place rounded to bf16 is half a pixel off
+            moments = shares.float() @ self.seats
+        mean = moments[..., :2]
+        variance = moments[..., 2:] - mean.square().sum(-1, keepdim=True)
+        return by_token(shares @ values), torch.cat([mean, variance], dim=-1)
 
 
 def by_token(places: Tensor) -> Tensor:
@@ -242,6 +256,7 @@ class SourceBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.depth, self.matched = size.depth, limbs is not None
+        self.layers = size.depth + self.matched
         self.heads = size.heads
         self.embed = nn.Conv2d(latents, size.width, patch, stride=patch)
         self.register_buffer("table", positions(*grid, size.width), persistent=False)
@@ -329,16 +344,17 @@ class RPFMTransformer(nn.Module):
         own = self.time(t)
         return own if self.span is None else own + self.span(r - t)  # type: ignore[no-any-return]
 
-    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> Tensor:
+    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the tokens are before any noise, f32[B, N, C]; made once a frame, whatever the number of steps.
 
-        The pose, the place, and what the source shows at the matching places of its own limbs.
+        The pose, the place, and what the source shows at the matching places of its own limbs. The second is where
+        these are, see `Match.carry`; None where nothing is matched.
         """
         field = self.pose_field(keypoints)
         if not self.source.matched:
-            return self.pose(field) + self.table  # type: ignore[no-any-return]
-        carried = self.carried(self.source.match.carry(field, context[:, 0], self.log_sharpness))
-        return self.pose(by_token(field)) + self.table + carried  # type: ignore[no-any-return]
+            return self.pose(field) + self.table, None
+        seen, where = self.source.match.carry(field, context[:, 0], self.log_sharpness)
+        return self.pose(by_token(field)) + self.table + self.carried(seen), where
 
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """v f32[B, c, h, w] at x_t, from modulation [B or 1, rows, C], context [B, 1 + L, 2, Ns, C], pose [B, N, C]."""
@@ -368,4 +384,5 @@ class RPFMTransformer(nn.Module):
             shown = keypoints[..., 2:] * keep.repeat_interleave(repeat)[:, None, None].to(keypoints.dtype)
             keypoints = torch.cat([keypoints[..., :2], shown], dim=-1)
         context = context.repeat_interleave(repeat, dim=0)
-        return self.velocity(x_t, self.time(t), context, self.pose_tokens(keypoints, context))
+        tokens, _ = self.pose_tokens(keypoints, context)
+        return self.velocity(x_t, self.time(t), context, tokens)

@@ -14,7 +14,13 @@ from torch import nn
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError
 from flowpose.flow import end_dense
-from flowpose.model.generator import Generator, build_autoencoder, build_flow, build_student
+from flowpose.model.generator import (
+    Generator,
+    build_autoencoder,
+    build_detail,
+    build_flow,
+    build_student,
+)
 from flowpose.spec.recipe import (
     AutoencoderSpec,
     BootstrapDistillation,
@@ -75,7 +81,7 @@ def student_spec(artifact: Artifact) -> Distillation:
     where = str(artifact.path)
     if artifact.manifest.stage["name"] == "regressor":
         part = part_of(artifact, "regressor")
-        return Distillation.parse({name: part[name] for name in ("student", "optim")}, where)
+        return Distillation.parse({name: part[name] for name in ("student", "detail", "optim")}, where)
     part = part_of(artifact, "distill")
     return DISTILLATIONS[part["method"]].parse(part, where)
 
@@ -98,7 +104,8 @@ def load_generator(artifact: Artifact) -> Generator:
             autoencoder, build_flow(model, image, autoencoder), TEACHER_GRID, TEACHER_SOLVER
         )
     else:
-        flow = build_student(student_spec(artifact), model, image, autoencoder)
-        generator = Generator(autoencoder, flow, STUDENT_GRID, STUDENT_SOLVER)
+        spec = student_spec(artifact)
+        flow = build_student(spec, model, image, autoencoder)
+        generator = Generator(autoencoder, flow, STUDENT_GRID, STUDENT_SOLVER, build_detail(spec, flow))
     read_weights(generator, artifact, GENERATOR)
     return generator.eval()

@@ -92,7 +92,7 @@ def _measure(
         for metric, a, b in compared
     ]  # fmt: skip
     sources, keypoints = next(val.batches())
-    context = student.context(student.autoencoder.encode(sources))
+    context = student.context(student.autoencoder.encode(sources), sources)
     counts = macs.frame_macs(student, context, keypoints)
     total = sum(counts.values()) / 1e6
     found.append(

@@ -41,7 +41,7 @@ def frame_macs(generator: Generator, context: Tensor, keypoints: Tensor) -> dict
             hooks.append(
                 module.register_forward_hook(lambda _, x, __, n=name: add(f"{n}.products", _attention(x)))
             )
-    generator.autoencoder.decode(generator.latents(context[:1], keypoints[:1]))
+    generator.pictures(context[:1], keypoints[:1])
     for hook in hooks:
         hook.remove()
     flow = generator.flow

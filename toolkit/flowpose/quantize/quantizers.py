@@ -29,7 +29,7 @@ from flowpose.model.weights import load_generator
 
 SCALES = "scales.safetensors"
 EDGE = ("flow.before", "flow.down", "flow.low", "flow.attention", "flow.up", "flow.after")
-FRAME_RATE = ("flow.pose", "flow.blocks", *EDGE, "flow.head", "autoencoder.decoder")
+FRAME_RATE = ("flow.pose", "flow.blocks", *EDGE, "flow.head", "autoencoder.decoder", "detail")
 # Weights use the codes -64..64 of INT8. x86 CPUs without VNNI add two u8 x s8 products in 16 bits, which saturate
 # beyond: on an AVX2 EPYC OpenVINO's frames of recipes/tiny.yaml were 4 levels off in the mean with -127..127, 0.5 with
 # -64..64. The bit costs 2 dB of PSNR to the student there (46.8 -> 44.6 dB).

@@ -184,6 +184,9 @@ class Distillation(Spec):
         feature: weight of the distance of own-encoder features, beside the pixel losses.
         crop: side in pixels of the random window that is decoded and compared; 0 is the whole picture. At 256 x 176
             the decoder and the feature loss are most of an iteration.
+        detail: whether the source's own pixels are carried to the picture (flowpose.model.detail); needs matched limbs,
+            so not with a student of `skeleton-latent`.
+        carried: weight of the pixel loss of the carried pixels alone.
     """
 
     student: StudentSpec = SameStudent()
@@ -195,6 +198,8 @@ class Distillation(Spec):
     gradient: Annotated[float, Field(ge=0)] = 1.0
     feature: Annotated[float, Field(ge=0)] = 0.5
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
+    detail: bool = False
+    carried: Annotated[float, Field(ge=0)] = 0.2
     optim: OptimSpec
 
 
@@ -290,11 +295,12 @@ class AdversarialFinish(Spec):
 class RegressorSpec(Spec):
     """The baseline that distillation must beat: a student's network from the teacher's weights and z* = 0, L1 alone.
 
-    `student` and `crop` are as in distillation.
+    `student`, `crop` and `detail` are as in distillation.
     """
 
     student: StudentSpec = SameStudent()
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
+    detail: bool = False
     optim: OptimSpec
 
 

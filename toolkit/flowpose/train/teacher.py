@@ -16,8 +16,8 @@ from flowpose.data import Pictures, draw_pairs, draw_sets
 from flowpose.errors import ArtifactError, DataError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
-from flowpose.metrics import pose_accuracy
 from flowpose.job import SHIPPED, Job, stage_keys
+from flowpose.metrics import pose_accuracy
 from flowpose.model.autoencoder import Autoencoder
 from flowpose.model.from_graphs import reference_weights, take_weights
 from flowpose.model.generator import Generator, build_flow
@@ -136,9 +136,7 @@ def draw_batch(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size
     )
 
 
-def draw_pictures(
-    latents: Latents, rng: np.random.Generator, size: int, flip: bool
-) -> tuple[Tensor, Tensor]:
+def draw_pictures(latents: Latents, rng: np.random.Generator, size: int, flip: bool) -> tuple[Tensor, Tensor]:
     """Latents f32[size, c, h, w] of any pictures, and their own joints f32[size, 133, 3] as they are."""
     numbers = rng.integers(len(latents.pictures), size=size)
     mirrored = (rng.random(size) < 0.5) & flip
@@ -174,7 +172,10 @@ def train_joints(job: Job, joints: JointEstimator, latents: Latents) -> None:
         return {"loss": module(*(moved(each, device) for each in drawn))}
 
     trained = Scored(joints.requires_grad_(True))
-    run(Task(title="joints", module=trained, losses=losses, directory=job.work / "joints", key=job.key), spec.joints)
+    run(
+        Task(title="joints", module=trained, losses=losses, directory=job.work / "joints", key=job.key),
+        spec.joints,
+    )
     joints.requires_grad_(False)
 
 
@@ -243,7 +244,9 @@ def _source_joints(job: Job, generator: Generator) -> list[Measurement]:
     part = slice(JUDGED)
     found = generator.flow.source.joints(generator.autoencoder.encode(to_tensor(val.images[part]))).numpy()
     right = [pose_accuracy(a, b).pck for a, b in zip(found, val.keypoints[part], strict=True)]
-    return [job.measured("source_joints_pck", float(np.mean(right)), n=len(right), split="val", against="truth")]
+    return [
+        job.measured("source_joints_pck", float(np.mean(right)), n=len(right), split="val", against="truth")
+    ]
 
 
 @torch.no_grad()

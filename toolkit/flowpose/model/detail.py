@@ -1,0 +1,89 @@
+"""What latents lose: the source's own pixels, carried to where its limbs are in the target, and let in where they fit.
+
+The match of limbs says of every place of the target where in the source it is (`Match.carry`). That map is refined,
+made smooth, and the source is sampled through it, which keeps prints, checks and faces that an average of tokens cannot
+hold; a small convolutional network then chooses at every pixel between the sampled and the decoded picture. The idea of
+a flow of appearance is old in this field (arXiv 2003.00696 among others); here the flow is a by-product of the match.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowpose.model.autoencoder import Residual, conv
+from flowpose.model.limb_field import PLACES, SPLIT
+
+SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
+CLOSED = -2.0  # where the choice between the two pictures starts: 12 % of the sampled one
+HALF = 2  # the choice is made at half the picture's resolution, four pixels at once
+
+
+def on_grid(places: Tensor, grid: tuple[int, int]) -> Tensor:
+    """f32[B, C, SPLIT * rows, SPLIT * columns] of places f32[B, rows * columns * PLACES, C] in token order."""
+    cut = places.reshape(len(places), *grid, SPLIT, SPLIT, -1)
+    return cut.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def packed(pictures: Tensor, pitch: int, width: int) -> Tensor:
+    """f32[B, R, 2, Ns, width]: pictures f32[B, 3, H, W] as R more layers of a context; the rest is zero."""
+    tokens = F.pixel_unshuffle(pictures, pitch).flatten(2).transpose(1, 2)
+    tokens = F.pad(tokens, (0, -3 * pitch * pitch % (2 * width)))
+    return tokens.unflatten(-1, (-1, 2, width)).permute(0, 2, 3, 1, 4)
+
+
+def unpacked(layers: Tensor, grid: tuple[int, int], pitch: int) -> Tensor:
+    """f32[B, 3, H, W], the inverse of `packed`."""
+    tokens = layers.permute(0, 3, 1, 2, 4).flatten(2)[..., : 3 * pitch * pitch]
+    return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), pitch)
+
+
+class Detail(nn.Module):
+    """Carries a source picture to the target and joins it with what was decoded."""
+
+    def __init__(
+        self,
+        latents: int,
+        grid: tuple[int, int],
+        patch: int,
+        size: tuple[int, int],
+        hidden: int = 64,
+        width: int = 32,
+    ) -> None:
+        super().__init__()
+        self.grid, self.patch, self.size = grid, patch, size
+        self.offsets = nn.Sequential(
+            conv(latents * patch * patch + 3 * PLACES, hidden), nn.ReLU(), conv(hidden, 2 * PLACES)
+        )
+        self.choice = nn.Sequential(
+            conv(7 * HALF * HALF, width), nn.ReLU(), Residual(width), conv(width, 4 * HALF * HALF)
+        )
+        for last in (self.offsets[-1], self.choice[-1]):
+            nn.init.zeros_(last.weight)
+        nn.init.constant_(self.choice[-1].bias[3 * HALF * HALF :], CLOSED)
+
+    def carried(self, latents: Tensor, where: Tensor, pictures: Tensor) -> Tensor:
+        """f32[B, 4, H, W]: the source sampled at every pixel of the target, and how unsure the match is there.
+
+        Args:
+            latents: the target's, f32[B, c, h, w].
+            where: f32[B, N * PLACES, 3] of `Match.carry`: x, y in -1..1 of the source, and their variance.
+            pictures: the sources, f32[B, 3, H, W].
+        """
+        tokens = F.pixel_unshuffle(latents, self.patch) if self.patch > 1 else latents
+        by_token = where.unflatten(1, (-1, PLACES)).flatten(2).transpose(1, 2).unflatten(2, self.grid)
+        offsets = self.offsets(torch.cat([tokens, by_token], dim=1)).unflatten(1, (PLACES, 2))
+        offsets = offsets.permute(0, 3, 4, 1, 2).flatten(1, 3)
+        moved = on_grid(torch.cat([where[..., :2] + SHIFT * offsets, where[..., 2:]], dim=-1), self.grid)
+        fine = F.interpolate(moved.float(), size=self.size, mode="bilinear", align_corners=False)
+        sampled = F.grid_sample(
+            pictures, fine[:, :2].permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+        )
+        return torch.cat([sampled, fine[:, 2:]], dim=1)
+
+    def joined(self, decoded: Tensor, carried: Tensor) -> Tensor:
+        """Pictures f32[B, 3, H, W] of decoded and carried ones, which may be the same window of both."""
+        found = self.choice(F.pixel_unshuffle(torch.cat([decoded, carried], dim=1), HALF))
+        change, share = F.pixel_shuffle(found, HALF).split([3, 1], dim=1)
+        return decoded + torch.sigmoid(share) * (carried[:, :3] - decoded) + change
