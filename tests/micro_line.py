@@ -28,7 +28,11 @@ OPTIM = "{iterations: 4, batch: 6, warmup: 1, checkpoint_every: 2}"
 SMALL = (
     *("data.identities=6", "data.pictures=3", "image.height=48", "image.width=32"),
     *("autoencoder.widths=[8, 8, 8, 16]", "autoencoder.latents=4", "autoencoder.crop=16"),
-    *(f"{stage}.optim.{setting}" for stage in ("autoencoder", "train", "distill") for setting in RUN),
+    *(
+        f"{run}.{setting}"
+        for run in ("autoencoder.optim", "train.joints", "train.optim", "distill.optim")
+        for setting in RUN
+    ),
     *("distill.pairs=8", "distill.intervals=2"),
     *(f"{stage}={{optim: {OPTIM}}}" for stage in ("regressor", "finish")),
     *("evaluate.pairs=4", "evaluate.sheet=2", "evaluate.latency_runs=3"),

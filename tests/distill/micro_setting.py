@@ -76,8 +76,8 @@ class _Flow:
     def __init__(self, velocity: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.known = velocity
 
-    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> Tensor:
-        return keypoints
+    def pose_tokens(self, keypoints: Tensor, context: Tensor) -> tuple[Tensor, None]:
+        return keypoints, None
 
     def modulation(self, t: Tensor, r: Tensor) -> Tensor:
         return t[:, None, None, None]
@@ -113,8 +113,8 @@ class Known(nn.Module):
         self.mean, self.offset = mean, nn.Parameter(torch.tensor(offset))
 
     def forward(
-        self, source: Tensor, keypoints: Tensor, at: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+        self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, None]:
         x, t, r = at
         t, r = (each[:, None, None, None] for each in (t, r))
-        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0)
+        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None

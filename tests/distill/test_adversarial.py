@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowpose.distill import adversarial
 from flowpose.distill.adversarial import Adversarial, jittered
 from flowpose.distill.heads import Eyes, Heads
-from flowpose.distill.student import Setting, Window, truth_losses
+from flowpose.distill.student import Conditions, Setting, truth_losses
 from flowpose.flow import interpolate
 from flowpose.model.transformer import modulate
 from flowpose.optimize import Draw
@@ -89,8 +89,8 @@ class Painted(nn.Module):
         super().__init__()
         self.pictures = nn.Parameter(pictures)
 
-    def forward(self, source: Tensor, keypoints: Tensor, window: Window | None) -> tuple[Tensor, Tensor]:
-        return torch.zeros(len(source), *SHAPE), self.pictures
+    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None]:
+        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None
 
 
 def gradients(base: Setting, **changes: Any) -> tuple[Tensor, Tensor, Any]:

@@ -32,7 +32,7 @@ from flowpose.distill.student import (
     middle_of,
     parent_of,
     truth_losses,
-    truth_of,
+    pictures_of,
 )
 from flowpose.errors import ArtifactError
 from flowpose.evaluate import MIDDLE
@@ -57,7 +57,7 @@ def test_a_new_student_makes_the_teachers_one_euler_step_from_nothing(method: st
     assert student.times == (0.0, 1.0) and not student.noise.any()
     teacher = made.teacher.on_grid((0.0, 1.0), "euler")
     ends = teacher.latents(teacher.context(batch.source), batch.keypoints)
-    latents, shown = Learner(student, 0.25)(batch.source, batch.keypoints)
+    latents, shown, _ = Learner(student, 0.25)(batch)
     assert ends.abs().max() > 0.1
     torch.testing.assert_close(latents, ends, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(shown, teacher.autoencoder.decode(ends), atol=1e-4, rtol=1e-4)
@@ -113,7 +113,7 @@ def test_only_the_second_evaluation_has_the_gradient_of_its_losses(
         return found[-1]
 
     monkeypatch.setattr(flow, "velocity", watched)
-    latents, _ = learner(batch.source, batch.keypoints)
+    latents, _, _ = learner(batch)
     latents[len(batch.source) :].square().sum().backward()
     whole, first, second = found
     assert not first.requires_grad, "the step to the middle is held fixed"
@@ -131,16 +131,16 @@ def test_a_one_step_student_has_no_second_evaluation(tmp_path: Path) -> None:
 
 def numbered_conditions(count: int) -> Conditions:
     truth = torch.arange(float(count)).reshape(-1, 1, 1, 1).expand(-1, 3, 48, 32)
-    return Conditions(torch.zeros(count, *SHAPE), torch.zeros(count, 133, 3), truth)
+    return Conditions(torch.zeros(count, *SHAPE), -truth, torch.zeros(count, 133, 3), truth)
 
 
 def test_truth_is_repeated_for_second_evaluations() -> None:
     batch = numbered_conditions(5)
-    made = Made(torch.zeros(7), torch.zeros(7), 2)
+    made = Made(torch.zeros(7), torch.zeros(7), None, 2)
     assert made.like(torch.arange(5)).tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert made.truth(batch)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
-    assert torch.equal(Made(torch.zeros(5), torch.zeros(5), 0).truth(batch), batch.truth)
-    looked = Made(torch.zeros(7), torch.zeros(7), 2, Window(1, 2, 2)).truth(batch)
+    assert torch.equal(Made(torch.zeros(5), torch.zeros(5), None, 0).truth(batch), batch.truth)
+    looked = Made(torch.zeros(7), torch.zeros(7), None, 2, Window(1, 2, 2)).truth(batch)
     assert looked.shape == (7, 3, 16, 16) and looked[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
 
 
@@ -192,8 +192,8 @@ def test_mean_velocities_between_any_times_are_the_networks_own(tmp_path: Path) 
     learner, batch = two_steps(tmp_path)
     x, t = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.3)
     with torch.no_grad():
-        near, far = (learner(batch.source, batch.keypoints, (x, t, t + span))[0] for span in (0.0, 0.6))
-        single = learner(batch.source[:1], batch.keypoints[:1], (x[:1], t[:1], t[:1]))[0]
+        near, far = (learner(batch, (x, t, t + span))[0] for span in (0.0, 0.6))
+        single = learner(batch.first(1), (x[:1], t[:1], t[:1]))[0]
     assert near.shape == x.shape and not torch.allclose(near, far, atol=1e-3)
     torch.testing.assert_close(single, near[:1], atol=1e-5, rtol=1e-4)
 
@@ -219,12 +219,12 @@ def test_conditions_and_their_truth_are_mirrored_together(numbered: Latents, tmp
         poses = numbered.poses(own, np.full(len(own), mirrored))
         aim = own[[np.allclose(pose, keypoints.numpy()) for pose in poses]]
         assert len(aim) == 1, "the pose is of one picture of the source's person"
-        assert torch.equal(truth[None], truth_of(numbered, aim, np.array([mirrored])))
+        assert torch.equal(truth[None], pictures_of(numbered, aim, np.array([mirrored])))
 
 
 def test_truth_is_the_picture_or_its_mirror_image(numbered: Latents) -> None:
     images = to_tensor(pictures().images[[4, 4]])
-    found = truth_of(numbered, np.array([4, 4]), np.array([False, True]))
+    found = pictures_of(numbered, np.array([4, 4]), np.array([False, True]))
     assert torch.equal(found[0], images[0]) and torch.equal(found[1], images[1].flip(-1))
 
 

@@ -12,7 +12,7 @@ from distill.micro_setting import SHAPE, distillation, setting
 from torch import Tensor, nn
 
 from flowpose.distill import trajectory as module
-from flowpose.distill.student import Made, Setting, truth_of
+from flowpose.distill.student import Made, Setting, pictures_of
 from flowpose.distill.trajectory import TRAJECTORIES, Trajectory, draw_to_solve, teacher_ends
 from flowpose.flow import end_dense
 from flowpose.model.generator import Generator
@@ -89,7 +89,7 @@ def test_without_a_solved_share_nothing_is_solved(base: Setting) -> None:
     batch = method.draw(np.random.default_rng(0), 5)
     assert not (base.job.work / TRAJECTORIES).exists()
     assert len(batch.source) == len(batch.truth) == 5 and not len(batch.ends)
-    made = Made(torch.zeros(5), torch.zeros(5), 0)
+    made = Made(torch.zeros(5), torch.zeros(5), None, 0)
     assert method.losses(nn.Identity(), batch, made, Draw.at(0, 0)) == {}
 
 
@@ -103,7 +103,7 @@ def test_the_solved_share_of_a_batch_comes_first(base: Setting) -> None:
         assert np.array_equal(batch.keypoints[row].numpy(), points.keypoints[number])
         mirrored = points.mirrored[number : number + 1]
         source = base.latents.pick(points.sources[number : number + 1], mirrored)
-        truth = truth_of(base.latents, points.targets[number : number + 1], mirrored)
+        truth = pictures_of(base.latents, points.targets[number : number + 1], mirrored)
         assert torch.equal(batch.source[row], source[0]) and torch.equal(batch.truth[row], truth[0])
 
 
@@ -115,7 +115,7 @@ def test_losses_are_least_where_the_student_is_the_teacher(base: Setting) -> Non
     def losses(off: float) -> dict[str, Tensor]:
         fresh = torch.randn(len(batch.source) - len(batch.ends), *SHAPE)
         latents = torch.cat([batch.ends + off, fresh])
-        made = Made(latents, base.reference.decode(latents), 0)
+        made = Made(latents, base.reference.decode(latents), None, 0)
         return dict(method.losses(nn.Identity(), batch, made, Draw.at(0, 0)))
 
     best, worse = losses(0.0), losses(0.5)
@@ -131,7 +131,7 @@ def test_losses_are_weighted(base: Setting) -> None:
     )
     batch = plain.draw(np.random.default_rng(0), 4)
     latents = torch.zeros(4, *SHAPE)
-    made = Made(latents, base.reference.decode(latents), 0)
+    made = Made(latents, base.reference.decode(latents), None, 0)
     once, thrice = (dict(each.losses(nn.Identity(), batch, made, Draw.at(0, 0))) for each in (plain, heavy))
     for name, value in once.items():
         torch.testing.assert_close(thrice[name], 3 * value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from quantize.tiny_student import make_artifact, recipe
+from quantize.tiny_student import generator, make_artifact, recipe
 
 from flowpose.artifact import Artifact, ancestors, creating, open_artifact, place, stage_key
 from flowpose.job import Job, stage_config
-from flowpose.model.weights import GENERATOR
+from flowpose.model.weights import GENERATOR, save_weights
 
 SPEC = recipe(
     "evaluate.teacher_steps=[1, 2]", "evaluate.latency_steps=[3]", "evaluate.latency_runs=2", "evaluate.pairs=2",
@@ -33,7 +33,7 @@ def lined_up(root: Path, middle: float = 0.4) -> Artifact:
         "stage": {"name": "distill", **stage_config(SPEC, "distill")},
     }  # fmt: skip
     with creating(place(root, "tiny", "distill", changes["key"]), **{**fields, **changes}) as draft:
-        shutil.copyfile(teacher.file(GENERATOR), draft / GENERATOR)
+        save_weights(generator(SPEC, student=True), draft / GENERATOR)
     return open_artifact(place(root, "tiny", "distill", changes["key"]))
 
 

@@ -14,7 +14,7 @@ from flowpose.export.modules import OneStep, Source
 from flowpose.model.autoencoder import Autoencoder, Decoder, Encoder
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.generator import Generator
-from flowpose.model.limb_field import JOINTS, PLACES, WIDTH
+from flowpose.model.limb_field import JOINTS, PLACES
 from flowpose.model.transformer import SIZES, RPFMTransformer
 from flowpose.model.weights import take_fitting
 from flowpose.spec.recipe import EdgeStudent
@@ -44,17 +44,18 @@ def poses(count: int, seed: int = 2) -> Tensor:
 def velocity(
     net: EdgeNetwork | RPFMTransformer, x: Tensor, t: Tensor, source: Tensor, pose: Tensor
 ) -> Tensor:
-    context, _ = net.source(source)
-    return net.velocity(x, net.modulation(t, t), context, net.pose_tokens(pose, context))
+    context = net.source(source)
+    return net.velocity(x, net.modulation(t, t), context, net.pose_tokens(pose, context)[0])
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_shapes_are_those_of_the_transformer(blocks: int) -> None:
     net = network(blocks)
-    context, field = net.source(latents(2))
-    assert context.shape == (2, 2, 2, TOKENS, CHANNELS) and field.shape == (2, TOKENS * PLACES, WIDTH)
-    assert net.pose_tokens(poses(2), context).shape == (2, TOKENS, CHANNELS)
+    context = net.source(latents(2))
+    assert context.shape == (2, 2, 2, TOKENS, CHANNELS) and net.source.layers == 2
+    tokens, where = net.pose_tokens(poses(2), context)
+    assert tokens.shape == (2, TOKENS, CHANNELS) and where.shape == (2, TOKENS * PLACES, 3)
     assert net.modulation(torch.zeros(3), torch.ones(3)).shape == (3, 2 * blocks + 2, CHANNELS)
     v = velocity(net, latents(2), torch.tensor([0.1, 0.8]), latents(2, 5), poses(2))
     assert v.shape == latents(2).shape and torch.isfinite(v).all() and v.abs().max() > 0
@@ -109,7 +110,7 @@ def test_the_match_and_the_embeddings_of_a_teacher_as_wide_are_taken() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     take_fitting(net, teacher)
     theirs, found = teacher.state_dict(), net.state_dict()
-    for name in ("source.match.project.weight", "source.field.weight", "embed.weight", "pose.0.weight"):
+    for name in ("source.match.project.weight", "source.joints.places.weight", "embed.weight", "pose.0.weight"):
         assert torch.equal(found[name], theirs[name]) and not torch.equal(found[name], before[name])
     for name in ("head.weight", "source.project.weight", "time.project.weight", "down.weight"):
         assert torch.equal(found[name], before[name]), f"{name} is of another shape"

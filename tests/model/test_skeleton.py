@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from flowpose.export.files import slimmed, traced
 from flowpose.export.modules import OneStep, Pose, rounded
 from flowpose.model.generator import Generator, build_autoencoder, build_flow
-from flowpose.model.limb_field import JOINTS, LIMBS, LimbField
+from flowpose.model.limb_field import JOINTS, LIMBS
 from flowpose.model.skeleton import SkeletonLatent, SkeletonPicture, hues
 from flowpose.spec.recipe import Recipe, TrainSpec
 from flowpose.train.augment import mirror_keypoints
@@ -139,7 +139,7 @@ def test_a_copied_generator_draws_with_its_own_autoencoder() -> None:
 def teacher_batch(whole: Recipe, train: TrainSpec) -> Batch:
     shape = (whole.autoencoder.latents, whole.image.height // 8, whole.image.width // 8)
     count = 2 * train.targets
-    return Batch(torch.randn(2, *shape), torch.randn(count, *shape), person(count), person(2))
+    return Batch(torch.randn(2, *shape), torch.randn(count, *shape), person(count))
 
 
 @pytest.mark.parametrize("patch", [1, 2])
@@ -147,12 +147,11 @@ def test_a_teacher_that_sees_drawings_trains(patch: int) -> None:
     whole = recipe(SKELETON, f"model.patch={patch}")
     torch.manual_seed(0)
     built = generator(whole).train()
-    field = LimbField(whole.image.height, whole.image.width, 8 * patch)
     optimizer = torch.optim.AdamW(built.flow.parameters(), lr=3e-3)
     batch, noise = teacher_batch(whole, whole.train), torch.Generator()
     found = []
     for _ in range(4):
-        losses = flow_losses(built.flow, field, batch, whole.train, noise.manual_seed(0))
+        losses = flow_losses(built.flow, batch, whole.train, noise.manual_seed(0))
         found.append(float(losses["loss"].detach()))
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -169,9 +168,9 @@ def test_a_dropped_condition_is_an_empty_drawing() -> None:
     flow = generator(whole).flow
     source, x, t = torch.randn(1, 8, 6, 4), torch.randn(1, 8, 6, 4), torch.zeros(1)
     dropped = torch.tensor([False])
-    first, _ = flow(x, t, source, person(), dropped)
-    nothing, _ = flow(x, t, source, torch.zeros(1, JOINTS, 3), dropped)
-    kept, _ = flow(x, t, source, person())
+    first = flow(x, t, source, person(), dropped)
+    nothing = flow(x, t, source, torch.zeros(1, JOINTS, 3), dropped)
+    kept = flow(x, t, source, person())
     torch.testing.assert_close(first, nothing)
     assert not torch.allclose(kept, first)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpose.model.autoencoder import Autoencoder, Decoder, Encoder
-from flowpose.model.limb_field import JOINTS, PLACES, WIDTH, token_order
+from flowpose.model.limb_field import JOINTS, PLACES, token_order
 from flowpose.model.skeleton import SkeletonLatent
 from flowpose.model.transformer import SIZES, RPFMTransformer, by_token, positions
 
@@ -45,12 +45,13 @@ def times(count: int) -> Tensor:
 def test_shapes(size: str, patch: int) -> None:
     net = network(size, patch)
     tokens = (HEIGHT // 8 // patch) * (WIDE // 8 // patch)
-    context, field = net.source(latents(2))
-    assert context.shape == (2, 1 + SIZES[size].depth, 2, tokens, SIZES[size].width)
-    assert field.shape == (2, tokens * PLACES, WIDTH)
-    v, field = net(latents(4), times(4), latents(2), poses(4))
+    context = net.source(latents(2))
+    assert context.shape == (2, net.source.layers, 2, tokens, SIZES[size].width)
+    assert net.source.layers == 1 + SIZES[size].depth
+    carried, where = net.pose_tokens(poses(2), context)
+    assert carried.shape == (2, tokens, SIZES[size].width) and where.shape == (2, tokens * PLACES, 3)
+    v = net(latents(4), times(4), latents(2), poses(4))
     assert v.shape == latents(4).shape
-    assert field.shape == (2, tokens * PLACES, WIDTH)
     assert torch.isfinite(v).all() and v.abs().max() > 0
 
 
@@ -62,7 +63,7 @@ def test_every_size_divides_its_width() -> None:
 
 def test_a_new_network_is_at_rest() -> None:
     fresh = RPFMTransformer(SIZES["micro"], height=HEIGHT, width=WIDE, latents=LATENTS, stride=8, patch=1)
-    v, _ = fresh(latents(2), times(2), latents(2), poses(2))
+    v = fresh(latents(2), times(2), latents(2), poses(2))
     assert (v == 0).all()
 
 
@@ -70,9 +71,9 @@ def test_a_new_network_is_at_rest() -> None:
 def test_the_context_knows_nothing_of_pose_and_time() -> None:
     net = network()
     seen: list[Tensor] = []
-    hook = net.source.register_forward_hook(lambda module, given, made: seen.append(made[0]))
-    first, _ = net(latents(2), times(2), latents(2, 5), poses(2))
-    second, _ = net(latents(2, 7), times(2) + 0.1, latents(2, 5), poses(2, 8))
+    hook = net.source.register_forward_hook(lambda module, given, made: seen.append(made))
+    first = net(latents(2), times(2), latents(2, 5), poses(2))
+    second = net(latents(2, 7), times(2) + 0.1, latents(2, 5), poses(2, 8))
     hook.remove()
     assert torch.equal(*seen)
     assert not torch.allclose(first, second)
@@ -83,9 +84,9 @@ def test_every_input_counts() -> None:
     net = network()
     given = [latents(1), times(1), latents(1, 5), poses(1)]
     other = [latents(1, 7), times(1) + 0.5, latents(1, 6), poses(1, 8)]
-    base, _ = net(*given)
+    base = net(*given)
     for number, changed in enumerate(other):
-        found, _ = net(*given[:number], changed, *given[number + 1 :])
+        found = net(*given[:number], changed, *given[number + 1 :])
         assert (found - base).abs().max() > 1e-4, f"input {number}"
 
 
@@ -93,31 +94,31 @@ def test_every_input_counts() -> None:
 def test_a_dropped_condition_is_the_null_token_and_no_pose() -> None:
     net = network()
     dropped, kept = torch.tensor([False]), torch.tensor([True])
-    base, _ = net(latents(1), times(1), latents(1, 5), poses(1), dropped)
-    other, _ = net(latents(1), times(1), latents(1, 6), poses(1, 9), dropped)
+    base = net(latents(1), times(1), latents(1, 5), poses(1), dropped)
+    other = net(latents(1), times(1), latents(1, 6), poses(1, 9), dropped)
     torch.testing.assert_close(base, other)
-    assert not torch.allclose(base, net(latents(1), times(1), latents(1, 5), poses(1), kept)[0])
-    context, _ = net.source(latents(1), dropped)
+    assert not torch.allclose(base, net(latents(1), times(1), latents(1, 5), poses(1), kept))
+    context = net.source(latents(1), dropped)
     blocks, carried = context[:, 1:], context[:, 0, 1]
     assert torch.allclose(blocks[:, :, :, :1].expand_as(blocks), blocks), "every token is the null token"
     assert torch.allclose(carried[:, :1].expand_as(carried), carried), "wherever it is matched"
     no_pose = torch.zeros(1, JOINTS, 3)
-    torch.testing.assert_close(base, net(latents(1), times(1), latents(1, 5), no_pose, dropped)[0])
+    torch.testing.assert_close(base, net(latents(1), times(1), latents(1, 5), no_pose, dropped))
 
 
 @torch.no_grad()
 def test_all_kept_is_the_same_as_no_dropout() -> None:
     net = network()
     given = (latents(2), times(2), latents(2, 5), poses(2))
-    assert torch.equal(net(*given)[0], net(*given, torch.tensor([True, True]))[0])
+    assert torch.equal(net(*given), net(*given, torch.tensor([True, True])))
 
 
 @torch.no_grad()
 def test_targets_in_groups_are_repeated_sources() -> None:
     net = network()
     sources, keep = latents(2, 5), torch.tensor([True, False])
-    grouped, _ = net(latents(6), times(6), sources, poses(6), keep)
-    single, _ = net(
+    grouped = net(latents(6), times(6), sources, poses(6), keep)
+    single = net(
         latents(6), times(6), sources.repeat_interleave(3, 0), poses(6), keep.repeat_interleave(3)
     )
     torch.testing.assert_close(grouped, single, atol=1e-5, rtol=1e-4)
@@ -126,10 +127,10 @@ def test_targets_in_groups_are_repeated_sources() -> None:
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_meet() -> None:
     net = network()
-    whole, _ = net(latents(3), times(3), latents(3, 5), poses(3))
+    whole = net(latents(3), times(3), latents(3, 5), poses(3))
     for i in range(3):
         part = slice(i, i + 1)
-        alone, _ = net(latents(3)[part], times(3)[part], latents(3, 5)[part], poses(3)[part])
+        alone = net(latents(3)[part], times(3)[part], latents(3, 5)[part], poses(3)[part])
         torch.testing.assert_close(whole[part], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -148,7 +149,7 @@ def test_a_token_carries_what_the_source_shows_at_the_same_limb() -> None:
     found = []
     for code in codes.split(1, dim=1):
         matched = torch.stack([keys, by_token(code[None, :, 0])], dim=1)
-        carried = net.source.match.carry(field, matched, net.log_sharpness)
+        carried, _ = net.source.match.carry(field, matched, net.log_sharpness)
         found.append(carried.unflatten(-1, (PLACES, width)).flatten(1, 2)[0, :, 0])
     shares = torch.stack(found, dim=1)  # of every source place in every target place
     assert (shares.argmax(dim=1) == torch.arange(tokens * PLACES)).float().mean() > 0.9
@@ -187,21 +188,18 @@ def test_with_drawn_skeletons_nothing_is_matched_by_limb(patch: int) -> None:
         size, height=HEIGHT, width=WIDE, latents=LATENTS, stride=8, patch=patch, skeleton=skeleton
     )
     nn.init.normal_(net.head.weight, std=0.05)
-    context, field = net.source(latents(2))
+    context = net.source(latents(2))
     tokens = net.grid[0] * net.grid[1]
-    assert context.shape == (2, size.depth, 2, tokens, size.width) and field.shape == (
-        2,
-        tokens * PLACES,
-        WIDTH,
-    )
-    assert not [name for name in net.state_dict() if "match" in name or "sharpness" in name]
-    assert torch.equal(net.pose_tokens(poses(2), context), net.pose_tokens(poses(2), 0 * context))
-    first, _ = net(latents(2), times(2), latents(2, 5), poses(2))
+    assert context.shape == (2, size.depth, 2, tokens, size.width) and net.source.layers == size.depth
+    assert not [name for name in net.state_dict() if any(part in name for part in ("match", "sharpness", "joints"))]
+    (seen, where), (blind, _) = (net.pose_tokens(poses(2), each) for each in (context, 0 * context))
+    assert torch.equal(seen, blind) and where is None
+    first = net(latents(2), times(2), latents(2, 5), poses(2))
     for other in (
         net(latents(2), times(2), latents(2, 6), poses(2)),
         net(latents(2), times(2), latents(2, 5), poses(2, 8)),
     ):
-        assert (other[0] - first).abs().max() > 1e-4
+        assert (other - first).abs().max() > 1e-4
 
 
 def test_unpatch_undoes_the_order_of_patches() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from flowpose.artifact import Artifact, creating, open_artifact, stage_key
 from flowpose.flow import end_dense
 from flowpose.job import Job, stage_config
-from flowpose.model.generator import Generator, build_autoencoder, build_flow
+from flowpose.model.generator import Generator, build_autoencoder, build_detail, build_flow
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, save_weights
 from flowpose.spec.calibration import Calibration
 from flowpose.spec.reading import load_recipe
@@ -29,8 +29,11 @@ def calibration(**changes: object) -> Calibration:
     return Calibration.parse({**CALIBRATION, **changes}, "calibration")
 
 
-def generator(spec: Recipe) -> Generator:
-    """Random weights; gates, head and modulation are not zero, so that every part has a say in the picture."""
+def generator(spec: Recipe, student: bool = False) -> Generator:
+    """Random weights; gates, head and modulation are not zero, so that every part has a say in the picture.
+
+    Detail is a student's own, where the recipe wants it; all other weights are the same with and without it.
+    """
     torch.manual_seed(3)
     autoencoder = build_autoencoder(spec.autoencoder)
     flow = build_flow(spec.model, spec.image, autoencoder)
@@ -39,7 +42,11 @@ def generator(spec: Recipe) -> Generator:
         nn.init.normal_(layer.bias, std=0.2)
     for layer in (autoencoder.encoder.layers[-1], autoencoder.decoder.layers[-1]):
         nn.init.normal_(layer.weight, std=0.03)
-    return Generator(autoencoder, flow, STUDENT_GRID, "euler").eval()
+    detail = build_detail(spec.distill, flow) if student else None
+    if detail is not None:
+        for layer in (detail.offsets[-1], detail.choice[-1]):
+            nn.init.normal_(layer.weight, std=0.05)
+    return Generator(autoencoder, flow, STUDENT_GRID, "euler", detail).eval()
 
 
 def make_artifact(root: Path, kind: str, spec: Recipe | None = None) -> Artifact:
@@ -55,7 +62,7 @@ def make_artifact(root: Path, kind: str, spec: Recipe | None = None) -> Artifact
         "times": STUDENT_GRID if kind == "student" else end_dense(8),
     }
     with creating(root / kind, **fields) as draft:
-        save_weights(generator(spec), draft / GENERATOR)
+        save_weights(generator(spec, student=kind == "student"), draft / GENERATOR)
     return open_artifact(root / kind)
 
 

@@ -33,7 +33,7 @@ def test_the_papers_form_holds_none_of_our_additions(name: str) -> None:
     assert isinstance(recipe.autoencoder, PretrainedAutoencoderSpec)
     assert isinstance(recipe.data, DeepFashionData) and recipe.data.pairs == "published"
     train = recipe.train
-    assert (train.source_pose, train.at_noise, train.targets, train.flip) == (0, 0, 1, False)
+    assert (train.at_noise, train.targets, train.flip) == (0, 1, False)
     poses = train.poses
     assert poses.parts == poses.limbs == poses.half_body == poses.jitter == 0
     assert 0 < train.sigma_min < 1e-2

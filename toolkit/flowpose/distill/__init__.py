@@ -23,6 +23,7 @@ from flowpose.distill.student import (
     new_student,
     parent_of,
     set_up,
+    trainable,
     truth_losses,
 )
 from flowpose.distill.trajectory import Trajectory
@@ -83,7 +84,7 @@ def finish(job: Job) -> Artifact:
     if spec is None or teacher is None:
         raise ArtifactError(job.path, "needs recipe.finish and the teacher", fix="flowpose train")
     setting = set_up(job, recipe.distill, teacher)
-    student = load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER).trainable()
+    student = trainable(load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER), recipe.distill)
     contest = Adversarial(setting, spec, student, recipe.distill.second)
     _train(job, contest.module, contest.losses, student, spec.optim)
     return _sealed(job, student)

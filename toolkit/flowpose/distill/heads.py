@@ -78,11 +78,9 @@ class Eyes:
         x = interpolate(noise, self.teacher.autoencoder.encode(pictures), t, 0.0)
         modulation = self.flow.modulation(t, t)
         tokens = self.flow.embed(x).flatten(2).transpose(1, 2) + pose
-        layers = context.unbind(1)
+        layers = self.flow.source.of_blocks(context)
         for index, block in enumerate(self.flow.blocks):
-            tokens = block(
-                tokens, layers[index - len(self.flow.blocks)], modulation[:, 6 * index : 6 * index + 6]
-            )
+            tokens = block(tokens, layers[index], modulation[:, 6 * index : 6 * index + 6])
             if index + 1 in self.depths:
                 seen = F.layer_norm(tokens, tokens.shape[-1:])
                 maps.append(seen.transpose(1, 2).reshape(len(seen), -1, *self.flow.grid))

@@ -27,7 +27,7 @@ from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
 from flowpose.optimize import Losses, moved
-from flowpose.spec.recipe import AdversarialFinish, Distillation, TrainSpec
+from flowpose.spec.recipe import AdversarialFinish, Distillation, EdgeStudent, TrainSpec
 from flowpose.train.augment import vary_poses
 from flowpose.train.teacher import Latents, encode_all
 
@@ -185,7 +185,19 @@ def new_student(setting: Setting, teacher: Artifact) -> Generator:
     grid = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)
     student = Generator(autoencoder, flow, grid, STUDENT_SOLVER, build_detail(spec, flow))
     student.noise = setting.teacher.noise.clone()
-    return student.trainable()
+    return trainable(student, spec)
+
+
+def trainable(student: Generator, spec: Distillation) -> Generator:
+    """The student, with what is computed each frame open to training.
+
+    The teacher's source branch stays as it is: one context then serves teacher, student and baseline, iterations are
+    shorter, and a shipped model holds one source graph instead of three. The edge student has a branch of its own.
+    """
+    student.requires_grad_(True)
+    branch = student.flow.source.joints if isinstance(spec.student, EdgeStudent) else student.flow.source
+    branch.requires_grad_(False)
+    return student
 
 
 class Learner(nn.Module):

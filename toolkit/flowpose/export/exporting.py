@@ -19,7 +19,8 @@ from flowpose.export.files import exported, halved, save
 from flowpose.export.goldens import Parity
 from flowpose.export.modules import OneStep, Source, rounded
 from flowpose.export.qdq import with_convolutions, with_int8_weights
-from flowpose.export.references import contenders, write_reference
+from flowpose.export.references import Own, contenders, write_reference
+from flowpose.export.storage import stored_int8
 from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import load_generator
@@ -34,8 +35,8 @@ GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
 def export(job: Job) -> Artifact:
     """Makes the graph artifact of a student: source and frame graphs, goldens, parity and file sizes.
 
-    The fp32 graphs compute in fp32 with weights rounded to fp16 (half the file); goldens are made with the
-    rounded weights, so nothing is lost between golden and graph. INT8 weights are quantized from fp32.
+    The fp32 graphs compute in fp32 with weights rounded to what their files hold (see `rounded`); goldens are made with
+    the rounded weights, so nothing is lost between golden and graph. INT8 weights are quantized from fp32.
 
     Args:
         job: its parent is a quantized artifact (both precisions) or a student (fp32 only).
@@ -75,7 +76,8 @@ def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
                 frames[precision], parity = _write_frame(job, draft, precision, generator, contexts, samples)
                 measured += _parity_rows(job, precision, parity, len(samples))
         _write_goldens(draft, samples, contexts, frames)
-        written = [write_reference(job, draft, each, samples, SOURCE) for each in contenders(job)]
+        own = Own(SOURCE, fp32, contexts)
+        written = [write_reference(job, draft, each, samples, own) for each in contenders(job)]
         measured += [measurement for _, found in written for measurement in found]
         draft.add(
             graphs=specs, golden=GOLDEN, references=tuple(reference for reference, _ in written),
@@ -94,7 +96,7 @@ def _write_source(
 ) -> float:
     """Writes the source graph; its difference to torch, relative."""
     example = {"source": torch.from_numpy(samples.sources[0])}
-    model = halved(exported(Source(generator), example, ["context"], job.recipe.export.opset))
+    model = halved(stored_int8(exported(Source(generator), example, ["context"], job.recipe.export.opset)))
     save(model, draft / SOURCE, origin(job))
     return goldens.check_contexts(draft / SOURCE, goldens.graph_contexts(draft / SOURCE, samples), contexts)
 

@@ -23,7 +23,7 @@ from flowpose.evaluate import teacher_grid, teacher_middle
 from flowpose.export import goldens
 from flowpose.export.anystep import any_step
 from flowpose.export.files import exported, halved, save
-from flowpose.export.modules import Source, rounded
+from flowpose.export.modules import Source, rounded, same_source
 from flowpose.export.storage import stored_int8
 from flowpose.job import Job
 from flowpose.metrics import psnr
@@ -45,6 +45,15 @@ class Contender:
     name: Literal["teacher", "l1", "student"]
     artifact: Artifact
     grids: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """The student that others are compared with: its source graph, itself, and its contexts f32[n, ...]."""
+
+    source: str
+    generator: Generator
+    contexts: NDArray[np.float32]
 
 
 def contenders(job: Job) -> tuple[Contender, ...]:
@@ -86,7 +95,7 @@ def _nearest(job: Job, kind: str) -> Artifact | None:
 
 @torch.no_grad()
 def write_reference(
-    job: Job, draft: Draft, contender: Contender, samples: Samples, own_source: str
+    job: Job, draft: Draft, contender: Contender, samples: Samples, own: Own
 ) -> tuple[Reference, list[Measurement]]:
     """Writes a contender's graphs into a draft; what the manifest says of them, and how near they are.
 
@@ -94,20 +103,21 @@ def write_reference(
         job, draft: of the student's graphs.
         contender: from `contenders`.
         samples: the pairs that are compared.
-        own_source: the student's source graph, which its two steps share.
+        own: the student, whose source graph is shared by all that make the same of a source.
 
     Raises:
         ParityError: the graph does not compute what torch computes, or storing the weights shows.
     """
     generator, name = rounded(load_generator(contender.artifact)), contender.name
     key, opset = contender.artifact.manifest.key, job.recipe.export.opset
-    contexts = goldens.torch_contexts(generator, samples)
+    shared = same_source(generator, own.generator)
+    contexts = own.contexts if shared else goldens.torch_contexts(generator, samples)
     example = {"context": torch.from_numpy(contexts[0]), "keypoints": torch.from_numpy(samples.keypoints[0])}
     grids = tuple(contender.grids.values())
     exact = any_step(generator, example, opset, grids[0] if len(grids) == 1 else None)
     made = _exact_frames(job, contender, generator, exact, contexts, samples)
-    source = own_source
-    if name != "student":
+    source = own.source
+    if not shared:
         source = f"{FOLDER}/{name}.source.onnx"
         given = {"source": torch.from_numpy(samples.sources[0])}
         save(_small(exported(Source(generator), given, ["context"], opset)), draft / source, key)

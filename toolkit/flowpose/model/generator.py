@@ -123,13 +123,6 @@ class Generator(nn.Module):
         other.noise = self.noise
         return other.train(self.training)
 
-    def trainable(self) -> Generator:
-        """Itself, all weights open to training but those of the joints, which are done."""
-        self.requires_grad_(True)
-        if self.flow.source.matched:
-            self.flow.source.joints.requires_grad_(False)
-        return self
-
     @property
     def pitch(self) -> int:
         """Pixels a token, in each direction."""
@@ -149,8 +142,8 @@ class Generator(nn.Module):
         """The layers of the flow, and the source pictures f32[B, 3, H, W] where there is detail."""
         if self.detail is None:
             return context, None
-        layers = self.flow.source.layers
-        return context[:, :layers], unpacked(context[:, layers:], self.flow.grid, self.pitch)
+        own = self.flow.source.layers
+        return context[:, :own], unpacked(context[:, own:], self.flow.grid, self.pitch)
 
     def latents(self, context: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """x_1 f32[B, c, h, w]: the end of the flow that starts at `noise` (default z*) at t = 0.

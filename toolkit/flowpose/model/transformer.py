@@ -271,6 +271,10 @@ class SourceBranch(nn.Module):
             self.joints = JointEstimator(latents, patch, grid, limbs.pitch).requires_grad_(False)
             self.match, self.carry = Match(grid, size.width), nn.Linear(size.width, size.width)
 
+    def of_blocks(self, context: Tensor) -> tuple[Tensor, ...]:
+        """A context's keys and values f32[B, 2, Ns, C] of every block; what may follow them (detail) is left out."""
+        return context[:, int(self.matched) : self.layers].unbind(1)
+
     def forward(self, latents: Tensor, keep: Tensor | None = None) -> Tensor:
         """`keep` bool[B]: False replaces a source by the null token (classifier-free dropout)."""
         x = self.embed(latents).flatten(2).transpose(1, 2) + self.table
@@ -359,9 +363,9 @@ class RPFMTransformer(nn.Module):
     def velocity(self, x_t: Tensor, modulation: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """v f32[B, c, h, w] at x_t, from modulation [B or 1, rows, C], context [B, 1 + L, 2, Ns, C], pose [B, N, C]."""
         x = self.embed(x_t).flatten(2).transpose(1, 2) + pose
-        layers = context.unbind(1)
+        layers = self.source.of_blocks(context)
         for index, block in enumerate(self.blocks):
-            x = block(x, layers[index - len(self.blocks)], modulation[:, 6 * index : 6 * index + 6])
+            x = block(x, layers[index], modulation[:, 6 * index : 6 * index + 6])
         shift, scale = modulation[:, -2:].unsqueeze(2).unbind(1)
         return self.unpatch(self.head(modulate(x, shift, scale)))
 
