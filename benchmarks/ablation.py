@@ -88,8 +88,9 @@ def teachers(iterations: int, batch: int, seed: int) -> Iterator[tuple[str, list
             "evaluate.teacher_steps=[1, 16]",
             "gates=[]",
         ]
-        # The paper's form has no auxiliary task: its skeleton is not matched with the source's limbs.
-        yield f"teacher, {pose}", over + ([] if pose == "limb-field" else ["train.source_pose=0"]), "train"
+        # A drawn skeleton is not matched with the source, so students could carry nothing.
+        plain = [] if pose == "limb-field" else ["distill.detail=false", "regressor=null"]
+        yield f"teacher, {pose}", over + plain, "train"
 
 
 def measured(artifact: Artifact) -> Iterator[tuple[str, dict[str, float]]]:

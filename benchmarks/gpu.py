@@ -72,6 +72,7 @@ MICRO = (
     *("evaluate.teacher_steps=[1]", "distill.intervals=2", "distill.steps=2", "distill.middle=0.5"),
     *(f"{stage}={{optim: {{iterations: 2, batch: 6, lr: 1e-3}}}}" for stage in ("regressor", "finish")),
     *(f"{stage}.optim.batch=6" for stage in ("autoencoder", "train", "distill")),
+    *("train.joints.batch=6", "train.joints.iterations=4", "train.joints.warmup=1"),
 )
 
 

@@ -18,12 +18,23 @@ from torch import Tensor, nn
 from flowpose.data.figures_set import figures
 from flowpose.distill import METHODS
 from flowpose.distill.adversarial import Adversarial
-from flowpose.distill.student import Learner, Setting, made_by, truth_losses
+from flowpose.distill.student import (
+    Learner,
+    Setting,
+    carried_loss,
+    made_by,
+    trainable,
+    truth_losses,
+)
 from flowpose.flow import end_dense, uniform
 from flowpose.job import Job
-from flowpose.model.autoencoder import STRIDE
-from flowpose.model.generator import Generator, build_autoencoder, build_flow, build_student
-from flowpose.model.limb_field import LimbField
+from flowpose.model.generator import (
+    Generator,
+    build_autoencoder,
+    build_detail,
+    build_flow,
+    build_student,
+)
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import TEACHER_GRID, TEACHER_SOLVER, take_fitting
 from flowpose.optimize import Draw
@@ -46,7 +57,7 @@ Module = TypeVar("Module", bound=nn.Module)
 BATCH = 4
 OPTIM = OptimSpec(iterations=1, batch=BATCH)
 DISTILLATIONS: Mapping[str, Distillation] = {
-    "truth only": TrajectoryDistillation(optim=OPTIM, solved=0.0, steps=2, middle=0.5),
+    "truth only": TrajectoryDistillation(optim=OPTIM, solved=0.0, steps=2, middle=0.5, detail=True),
     "trajectory": TrajectoryDistillation(optim=OPTIM, pairs=8, intervals=2, noise="fixed"),
     "bootstrap": BootstrapDistillation(optim=OPTIM, method="bootstrap", noise="fixed"),
     "flow map": FlowMapDistillation(optim=OPTIM, method="flowmap", noise="fixed", steps=2, middle=0.5),
@@ -143,8 +154,8 @@ def _teacher(there: World, device: torch.device) -> Outputs:
     draw = Draw.at(there.seed, 1)
     source = there.latents.plain[:BATCH].float().to(device)
     x = torch.randn(source.shape, generator=draw.noise).to(device)
-    v, field = flow(x, draw.uniform(BATCH, device), source, there.keypoints.to(device))
-    return {"velocity": v, "field": field}
+    v = flow(x, draw.uniform(BATCH, device), source, there.keypoints.to(device))
+    return {"velocity": v, "joints": flow.source.joints(source)}
 
 
 @torch.no_grad()
@@ -164,7 +175,9 @@ def student_of(there: World, spec: Distillation) -> Generator:
     recipe, autoencoder = there.job.recipe, copy.deepcopy(there.teacher.autoencoder)
     flow = shaken(build_student(spec, recipe.model, recipe.image, autoencoder))
     take_fitting(flow, there.teacher.flow)
-    return Generator(autoencoder, flow, (0.0, 1.0) if spec.steps == 1 else (0.0, 0.5, 1.0), "euler")
+    grid = (0.0, 1.0) if spec.steps == 1 else (0.0, 0.5, 1.0)
+    student = Generator(autoencoder, flow, grid, "euler", build_detail(spec, flow))
+    return trainable(student, spec)
 
 
 @torch.no_grad()
@@ -177,8 +190,7 @@ def _teacher_step(there: World, device: torch.device) -> Outputs:
     recipe, draw = there.job.recipe, Draw.at(there.seed, 2)
     flow = copy.deepcopy(there.teacher.flow).to(device)
     batch = draw_batch(there.latents, recipe.train, draw.rng, BATCH)
-    field = LimbField(recipe.image.height, recipe.image.width, STRIDE * recipe.model.patch)
-    return _differentiated(flow, flow_losses(flow, field, batch, recipe.train, draw.noise))
+    return _differentiated(flow, flow_losses(flow, batch, recipe.train, draw.noise))
 
 
 def setting_of(there: World, spec: Distillation) -> Setting:
@@ -195,7 +207,7 @@ def _step(there: World, spec: Distillation, device: torch.device) -> Outputs:
     module = Learner(student_of(there, spec), spec.second).to(device)
     batch = method.draw(draw.rng, BATCH).looking(draw.rng, spec.crop).on(device)
     made = made_by(module, batch)
-    own = method.losses(module, batch, made, draw)
+    own = {**method.losses(module, batch, made, draw), **carried_loss(made, made.truth(batch), spec.carried)}
     real = truth_losses(made.pictures, made.truth(batch), setting.reference.to(device), spec)
     total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
     return _differentiated(module, {"loss": total, **own, **real})

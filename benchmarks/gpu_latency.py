@@ -38,7 +38,7 @@ class Frame(nn.Module):
     def __init__(self, generator: Generator, times: Sequence[float], dtype: torch.dtype) -> None:
         super().__init__()
         own = copy.deepcopy(generator).eval().requires_grad_(False)
-        self.flow, self.autoencoder, self.dtype = own.flow, own.autoencoder, dtype
+        self.own, self.flow, self.dtype = own, own.flow, dtype
         self.register_buffer("noise", own.noise)
         self.sizes = [s - t for t, s in pairwise(times)]
         device = own.noise.device
@@ -54,17 +54,18 @@ class Frame(nn.Module):
         with torch.autocast(
             context.device.type, self.dtype if half else None, enabled=half, cache_enabled=False
         ):
-            pose, x = self.flow.pose_tokens(keypoints, context), self.noise
+            layers, sources = self.own.split(context)
+            (pose, where), x = self.flow.pose_tokens(keypoints, layers), self.noise
             for size, modulation in zip(self.sizes, self.modulations, strict=True):
-                x = x + size * self.flow.velocity(x, modulation, context, pose)
-            return to_bytes(self.autoencoder.decode(x).float())
+                x = x + size * self.flow.velocity(x, modulation, layers, pose)
+            return to_bytes(self.own.shown(x, where, sources).float())
 
 
 def compiled(frame: Frame) -> Frame:
     """The frame with its parts compiled, each once for all evaluations."""
     frame.flow.velocity = torch.compile(frame.flow.velocity, dynamic=False)
     frame.flow.pose_tokens = torch.compile(frame.flow.pose_tokens, dynamic=False)
-    frame.autoencoder.decode = torch.compile(frame.autoencoder.decode, dynamic=False)
+    frame.own.shown = torch.compile(frame.own.shown, dynamic=False)
     return frame
 
 
@@ -128,7 +129,8 @@ def conditions(generator: Generator, sources: Tensor, keypoints: Tensor) -> list
     """A person and a pose for each of sources u8[n, H, W, 3] and keypoints f32[n, 133, 3]."""
     found = []
     for source, pose in zip(sources, keypoints, strict=True):
-        context = generator.context(generator.autoencoder.encode(signed(source[None])))
+        picture = signed(source[None])
+        context = generator.context(generator.autoencoder.encode(picture), picture)
         found.append((context, pose[None]))
     return found
 

@@ -95,8 +95,9 @@ def planned(order: Order, begun: float) -> dict[str, Any]:
     probe = order.loaded("gates=[]", *(
         f"{stage}.optim.{setting}" for stage in stages
         for setting in (f"iterations={count}", "warmup=1", f"checkpoint_every={count}", "sample_every=0")
-    ))  # fmt: skip
-    costs = {each.stage: cost_of(order.root, each) for each in carried_out(order, probe, "distill")}
+    ), f"train.joints.iterations={count}", "train.joints.warmup=1")  # fmt: skip
+    joints = order.loaded().train.joints.iterations
+    costs = {each.stage: cost_of(order.root, each, joints) for each in carried_out(order, probe, "distill")}
     spent = time.perf_counter() - begun
     left = MARGIN * (60 * order.training - spent) - sum(each["fixed_s"] for each in costs.values())
     overrides = ["gates=[]", *(o for stage in stages for o in fitted(order.loaded(), stage, costs, left))]
@@ -104,12 +105,26 @@ def planned(order: Order, begun: float) -> dict[str, Any]:
             "shares": dict(SHARES), "training_minutes": order.training, "probe_s": round(spent, 1)}  # fmt: skip
 
 
-def cost_of(root: Path, done: Done) -> dict[str, float]:
-    """Seconds an iteration, and those of reading, encoding and judging, from a stage that was just made."""
+def cost_of(root: Path, done: Done, joints: int = 0) -> dict[str, float]:
+    """Seconds an iteration, and those of reading, encoding and judging, from a stage that was just made.
+
+    The teacher's joints are trained in a run of their own: `joints` iterations of it are a part of what is fixed.
+    """
     key, name = done.artifact.manifest.key, done.artifact.manifest.name
-    pace = json.loads((root / name / "work" / f"{done.stage}-{key[:12]}" / PACE).read_text())
-    each = pace["seconds"] / pace["iterations"]
-    return {"iteration_s": each, "per_s": 1 / each, "fixed_s": max(0.0, done.seconds - pace["seconds"])}
+    work = root / name / "work" / f"{done.stage}-{key[:12]}"
+    own, before = work / PACE, work / "joints" / PACE
+    each, spent = _pace(own)
+    fixed = max(0.0, done.seconds - spent)
+    if before.exists():
+        other, spent = _pace(before)
+        fixed = max(0.0, fixed - spent) + other * joints
+    return {"iteration_s": each, "per_s": 1 / each, "fixed_s": fixed}
+
+
+def _pace(file: Path) -> tuple[float, float]:
+    """(seconds an iteration, seconds of all that were counted)."""
+    pace = json.loads(file.read_text())
+    return pace["seconds"] / pace["iterations"], pace["seconds"]
 
 
 def fitted(recipe: Recipe, stage: Stage, costs: Mapping[str, Mapping[str, float]], left: float) -> list[str]:

@@ -11,7 +11,7 @@ from distill.micro_setting import SHAPE, batch_of, distillation, setting, studen
 from torch import Tensor, nn
 
 from flowpose.distill import adversarial
-from flowpose.distill.adversarial import Adversarial, jittered
+from flowpose.distill.adversarial import HALF_BLOCK, Adversarial, jittered, shifted
 from flowpose.distill.heads import Eyes, Heads
 from flowpose.distill.student import Conditions, Setting, truth_losses
 from flowpose.flow import interpolate
@@ -197,6 +197,31 @@ def test_a_picture_that_jumps_with_its_joints_costs(tmp_path: Path) -> None:
         still.module.learner.flow.head.weight.zero_()
     assert jumping > 2 * float(still.losses(still.module, Draw.at(0, 0))["steady"])
     assert "steady" not in contest_of(base).losses(contest_of(base).module, Draw.at(0, 0))
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-4, 1), (HALF_BLOCK, -HALF_BLOCK)])
+def test_pictures_are_shifted_by_those_pixels_and_their_edges_repeated(down: int, right: int) -> None:
+    pictures = torch.rand(2, 3, 16, 24)
+    rows = (torch.arange(16) - down).clamp(0, 15)
+    columns = (torch.arange(24) - right).clamp(0, 23)
+    assert torch.equal(shifted(pictures, down, right), pictures[:, :, rows][..., columns])
+
+
+def test_real_and_made_pictures_are_looked_at_through_one_shift_and_batches_through_several(
+    base: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, ...]] = []
+
+    def watched(pictures: Tensor, *shift: int) -> Tensor:
+        told.append(shift)
+        return shifted(pictures, *shift)
+
+    monkeypatch.setattr(adversarial, "shifted", watched)
+    contest = contest_of(base)
+    for number in range(12):
+        contest.losses(contest.module, Draw.at(0, number))
+    assert told[0::2] == told[1::2], "one look each at what is made and at the truth"
+    assert len(set(told)) > 6 and all(abs(pixels) <= HALF_BLOCK for shift in told for pixels in shift)
 
 
 def test_only_given_joints_are_moved() -> None:

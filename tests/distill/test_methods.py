@@ -116,7 +116,11 @@ def test_the_student_makes_one_step_and_keeps_the_teachers_encoder(line: Line) -
     teacher, student = (load_generator(open_artifact(line.path(stage))) for stage in ("train", "distill"))
     assert student.times == (0.0, 1.0) and student.solver == "euler"
     before, after = teacher.state_dict(), student.state_dict()
-    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert not [name for name in changed if name.startswith("autoencoder.encoder.")]
+    assert {name.split(".")[0] for name in set(after) - set(before)} == {"detail"}
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    frozen = ("autoencoder.encoder.", "flow.source.embed.", "flow.source.blocks.", "flow.source.joints.")
+    assert not [name for name in changed if name.startswith(frozen)]
     assert any(name.startswith("autoencoder.decoder.") for name in changed)
-    assert any(name.startswith("flow.") for name in changed)
+    assert any(name.startswith("flow.blocks.") for name in changed)
+    assert student.detail is not None
+    assert all(part[-1].weight.any() for part in (student.detail.offsets, student.detail.choice)), "zero if new"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from flowpose.distill.student import (
     Learner,
     Made,
     Window,
+    carried_loss,
     decode,
     draw_conditions,
     made_by,
@@ -144,6 +146,13 @@ def test_truth_is_repeated_for_second_evaluations() -> None:
     assert looked.shape == (7, 3, 16, 16) and looked[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
 
 
+def test_the_first_conditions_are_a_smaller_batch() -> None:
+    whole = replace(numbered_conditions(5), ends=torch.zeros(3, *SHAPE), window=Window(0, 1, 2))
+    few = whole.first(2)
+    assert [len(part) for part in (few.source, few.shown, few.keypoints, few.truth, few.ends)] == [2, 2, 2, 2, 0]
+    assert torch.equal(few.shown, whole.shown[:2]) and few.window == whole.window
+
+
 def test_windows_lie_anywhere_in_the_picture() -> None:
     batch, rng = numbered_conditions(1), np.random.default_rng(0)
     assert batch.looking(rng, 0) is batch and batch.window is None
@@ -188,6 +197,44 @@ def test_network_and_decoder_are_trained_and_nothing_else(tmp_path: Path) -> Non
         assert part.weight.grad is not None and part.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("student", [{"kind": "same"}, {"kind": "edge", "width": 32}])
+def test_detail_is_trained_and_the_sources_joints_are_not(tmp_path: Path, student: dict[str, Any]) -> None:
+    made = setting(tmp_path, distillation("trajectory", detail=True, student=student))
+    own, batch = student_of(made), batch_of(made)
+    learner = Learner(own, 0.25)
+    truth_losses(made_by(learner, batch).pictures, batch.truth, made.reference, made.spec)["real"].backward()
+    choice, offsets = learner.detail.choice[-1].weight.grad, learner.detail.offsets[-1].weight.grad
+    assert choice.abs().max() > 0 and offsets.abs().max() > 0
+    assert all(p.grad is None for p in own.flow.source.joints.parameters())
+    opened = {p.requires_grad for p in own.flow.source.blocks.parameters()}
+    assert opened == {student["kind"] == "edge"}, "only the edge student has a branch of its own"
+
+
+def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None:
+    """The student's pictures, whole and through a window, are those that the whole generator makes."""
+    made = setting(tmp_path, distillation("bootstrap", steps=2, middle=0.4, detail=True))
+    student, batch = student_of(made), batch_of(made)
+    torch.nn.init.normal_(student.flow.span.project.weight, std=0.05)
+    with torch.no_grad():
+        found = made_by(Learner(student, 0.5), batch)
+        context = student.context(batch.source, batch.shown)
+        one = student.on_grid((0.0, 1.0), "euler").pictures(context, batch.keypoints)
+        two = student.pictures(context[2:], batch.keypoints[2:])
+        assert found.carried is not None and found.carried.shape == found.pictures.shape == (6, 3, 48, 32)
+        torch.testing.assert_close(found.pictures, torch.cat([one, two]), atol=1e-4, rtol=1e-4)
+        assert (found.carried[2:4] - batch.shown[2:4]).abs().max() > 0
+        window = Window(1, 1, 2)
+        part = made_by(Learner(student, 0.5), replace(batch, window=window))
+    assert part.carried is not None and torch.equal(part.carried, window.of(found.carried))
+
+
+def test_only_what_was_carried_costs() -> None:
+    truth = torch.zeros(2, 3, 8, 8)
+    plain, off = (Made(truth, truth, carried, 0) for carried in (None, truth + 0.5))
+    assert carried_loss(plain, truth, 0.2) == {}
+    assert float(carried_loss(off, truth, 0.2)["carried"]) == pytest.approx(0.1, rel=1e-3)
+
+
 def test_mean_velocities_between_any_times_are_the_networks_own(tmp_path: Path) -> None:
     learner, batch = two_steps(tmp_path)
     x, t = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.3)
@@ -213,7 +260,9 @@ def test_conditions_and_their_truth_are_mirrored_together(numbered: Latents, tmp
     turned = (sources < 0).numpy()
     assert turned.any() and not turned.all()
     made = numbered.pictures
-    people = made.identities[sources.abs().int().numpy() - 1]
+    numbers = sources.abs().int().numpy() - 1
+    assert torch.equal(batch.shown, pictures_of(numbered, numbers, turned)), "the sources' own pictures"
+    people = made.identities[numbers]
     for person, mirrored, keypoints, truth in zip(people, turned, batch.keypoints, batch.truth, strict=True):
         own = np.flatnonzero(made.identities == person)
         poses = numbered.poses(own, np.full(len(own), mirrored))

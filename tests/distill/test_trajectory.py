@@ -97,7 +97,7 @@ def test_the_solved_share_of_a_batch_comes_first(base: Setting) -> None:
     method = Trajectory(replace(base, spec=solving(solved=0.75)))
     batch, points = method.draw(np.random.default_rng(0), 8), method.points
     assert points is not None
-    assert len(batch.ends) == 6 and len(batch.source) == len(batch.keypoints) == len(batch.truth) == 8
+    assert len(batch.ends) == 6 and len(batch.source) == len(batch.keypoints) == len(batch.truth) == 8 == len(batch.shown)
     for row in range(6):
         number = next(n for n, end in enumerate(points.ends) if torch.equal(end, batch.ends[row]))
         assert np.array_equal(batch.keypoints[row].numpy(), points.keypoints[number])
@@ -105,6 +105,8 @@ def test_the_solved_share_of_a_batch_comes_first(base: Setting) -> None:
         source = base.latents.pick(points.sources[number : number + 1], mirrored)
         truth = pictures_of(base.latents, points.targets[number : number + 1], mirrored)
         assert torch.equal(batch.source[row], source[0]) and torch.equal(batch.truth[row], truth[0])
+        shown = pictures_of(base.latents, points.sources[number : number + 1], mirrored)
+        assert torch.equal(batch.shown[row], shown[0])
 
 
 @torch.no_grad()

@@ -87,12 +87,12 @@ def test_goldens_are_the_rounded_students_pictures(graph: Artifact):
 def test_time_and_noise_are_folded(frames: dict[str, onnx.ModelProto], precision: str):
     model = frames[precision]
     assert not {"Sin", "Cos", "Loop"} & {node.op_type for node in model.graph.node}
-    parts = ("flow.time", "flow.source", ".encoder.")
+    parts = ("flow.time", "source.embed", "source.blocks", "source.joints", ".encoder.")
     assert not [name for name in values(model) if any(part in name for part in parts)]
     assert not any(
         array.ndim == 4 and array.shape[1] == 8 and "embed" in name for name, array in values(model).items()
     )
-    whole = generator(recipe())
+    whole = generator(recipe(), student=True)
     time_network = sum(p.numel() for p in whole.flow.time.parameters())
     everything = sum(p.numel() for p in whole.parameters())
     assert sum(array.size for array in values(model).values()) < everything - time_network

@@ -16,9 +16,10 @@ from flowpose.model.weights import GENERATOR, autoencoder_spec, load_generator, 
 
 
 def test_a_generator_comes_back_exactly(tmp_path: Path) -> None:
-    found, made = load_generator(make_artifact(tmp_path, "student")), generator(recipe())
+    found, made = load_generator(make_artifact(tmp_path, "student")), generator(recipe(), student=True)
     assert (found.times, found.solver, found.training) == ((0.0, 1.0), "euler", False)
     theirs = made.state_dict()
+    assert set(theirs) == set(found.state_dict()) and any(name.startswith("detail.") for name in theirs)
     assert all(torch.equal(value, theirs[name]) for name, value in found.state_dict().items())
 
 

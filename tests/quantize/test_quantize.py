@@ -88,7 +88,7 @@ def test_weight_codes_stay_where_sixteen_bit_sums_do_not_saturate(quantized: Art
 
 @pytest.mark.slow
 def test_keep_leaves_layers_in_floating_point(student: Artifact, tmp_path: Path):
-    job = quantize_job(tmp_path, student, "quantize.keep=['flow.*']")
+    job = quantize_job(tmp_path, student, "quantize.keep=['flow.*', 'detail.*']")
     kept = quantize(job, calibration())
     assert all(key.startswith("autoencoder.decoder") for key in load_file(kept.file(SCALES)))
 

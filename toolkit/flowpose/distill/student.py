@@ -7,6 +7,7 @@ model. Its first evaluation starts at z*, which is zero unless the recipe says o
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -50,13 +51,15 @@ class Conditions:
 
     def on(self, device: torch.device) -> Conditions:
         """The same on a device."""
-        parts = (self.source, self.shown, self.keypoints, self.truth, self.ends)
-        return Conditions(*(moved(part, device) for part in parts), self.window)
+        return self._each(lambda part: moved(part, device), moved(self.ends, device))
 
     def first(self, count: int) -> Conditions:
         """The first `count` of them, without ends."""
-        parts = (self.source, self.shown, self.keypoints, self.truth)
-        return Conditions(*(part[:count] for part in parts), window=self.window)
+        return self._each(lambda part: part[:count], self.ends[:0])
+
+    def _each(self, change: Callable[[Tensor], Tensor], ends: Tensor) -> Conditions:
+        source, shown, keypoints, truth = map(change, (self.source, self.shown, self.keypoints, self.truth))
+        return Conditions(source, shown, keypoints, truth, ends, self.window)
 
     def looking(self, rng: np.random.Generator, crop: int) -> Conditions:
         """The same with a random window of `crop` pixels a side; 0 for whole pictures."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,6 +27,7 @@ from flowpose.model.weights import load_generator
 from flowpose.quantize.quantizers import load_quantized
 from flowpose.quantize.samples import Samples
 from flowpose.spec.manifest import GraphSpec, Measurement, TensorSpec
+from flowpose.spec.recipe import ExportSpec
 
 SOURCE, FRAME = "source.onnx", "frame.{}.onnx"
 GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
@@ -56,7 +57,7 @@ def export(job: Job) -> Artifact:
             fix="flowpose quantize",
         )
     int8 = load_quantized(job.parent) if kind == "quantized" else None
-    return _export(job, rounded(load_generator(job.parent)), int8)
+    return _export(job, rounded(load_generator(job.parent), job.recipe.export.weights), int8)
 
 
 @torch.no_grad()
@@ -64,26 +65,36 @@ def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
     """Makes the graph artifact of a one-step student whose weights fp16 holds, and of its INT8 twin."""
     samples = goldens.golden_samples(job)
     contexts = goldens.torch_contexts(fp32, samples)
-    specs = _specs(contexts.shape[1:], samples.sources.shape[1:], int8 is not None)
+    kept = _kept(job, fp32, int8)
+    specs = _specs(contexts.shape[1:], samples.sources.shape[1:], tuple(kept))
     with creating(job.path, **{**job.fields("graph"), "times": fp32.times}) as draft:
         off = _write_source(job, draft, fp32, samples, contexts)
         frames, measured = (
             {},
             [job.measured("context_parity", off, n=len(samples), split="val", against="torch")],
         )
-        for precision, generator in (("fp32", fp32), ("int8", int8)):
-            if generator is not None:
-                frames[precision], parity = _write_frame(job, draft, precision, generator, contexts, samples)
-                measured += _parity_rows(job, precision, parity, len(samples))
+        for precision, generator in kept.items():
+            frames[precision], parity = _write_frame(job, draft, precision, generator, contexts, samples)
+            measured += _parity_rows(job, precision, parity, len(samples))
         _write_goldens(draft, samples, contexts, frames)
-        own = Own(SOURCE, fp32, contexts)
-        written = [write_reference(job, draft, each, samples, own) for each in contenders(job)]
+        own, compared = Own(SOURCE, fp32, contexts), contenders(job) if job.recipe.export.references else ()
+        written = [write_reference(job, draft, each, samples, own) for each in compared]
         measured += [measurement for _, found in written for measurement in found]
         draft.add(
             graphs=specs, golden=GOLDEN, references=tuple(reference for reference, _ in written),
             measurements=[*measured, *_sizes(job, draft)],
         )  # fmt: skip
     return open_artifact(job.path, verify=False)
+
+
+def _kept(job: Job, fp32: Generator, int8: Generator | None) -> dict[str, Generator]:
+    """Precision -> generator of the frame graphs that the recipe wants and the line has."""
+    made = {"fp32": fp32, "int8": int8}
+    found = {name: each for name in job.recipe.export.precisions if (each := made[name]) is not None}
+    if not found:
+        got = "an unquantized student"
+        raise ArtifactError(job.path, "export.precisions has int8 alone", got=got, fix="flowpose quantize")
+    return found
 
 
 def origin(job: Job) -> str:
@@ -116,7 +127,7 @@ def _write_frame(
     """
     example = {"context": torch.from_numpy(contexts[0]), "keypoints": torch.from_numpy(samples.keypoints[0])}
     path = draft / FRAME.format(precision)
-    save(frame_model(generator, example, job.recipe.export.opset, precision), path, origin(job))
+    save(frame_model(generator, example, job.recipe.export, precision), path, origin(job))
     expected = goldens.torch_frames(generator, contexts, samples)
     found = goldens.graph_frames(path, contexts, samples)
     parity = goldens.frame_parity(found, expected)
@@ -128,11 +139,13 @@ def _write_frame(
 
 
 def frame_model(
-    generator: Generator, example: Mapping[str, Tensor], opset: int, precision: str
+    generator: Generator, example: Mapping[str, Tensor], spec: ExportSpec, precision: str
 ) -> onnx.ModelProto:
     """The frame graph: one step with z* folded in."""
-    model = exported(OneStep(generator), example, ["frame"], opset)
-    return with_convolutions(with_int8_weights(model)) if precision == "int8" else halved(model)
+    model = exported(OneStep(generator), example, ["frame"], spec.opset)
+    if precision == "int8":
+        return with_convolutions(with_int8_weights(model))
+    return halved(stored_int8(model) if spec.weights == "int8" else model)
 
 
 def _write_goldens(
@@ -144,13 +157,14 @@ def _write_goldens(
     np.savez_compressed(draft / GOLDEN["outputs"], **outputs)
 
 
-def _specs(context: tuple[int, ...], picture: tuple[int, ...], int8: bool) -> tuple[GraphSpec, ...]:
+def _specs(
+    context: tuple[int, ...], picture: tuple[int, ...], precisions: Sequence[str]
+) -> tuple[GraphSpec, ...]:
     source = TensorSpec(name="source", dtype="u8", shape=picture, low=0, high=255)
     keys = TensorSpec(name="context", dtype="f32", shape=context)
     pose = TensorSpec(name="keypoints", dtype="f32", shape=(133, 3))
     frame = TensorSpec(name="frame", dtype="u8", shape=picture, low=0, high=255)
     found = [GraphSpec(name="source", precision="fp32", file=SOURCE, inputs=(source,), outputs=(keys,))]
-    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8") if int8 else ("fp32",)
     for precision in precisions:
         file = FRAME.format(precision)
         found.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -136,16 +136,17 @@ def _with(module: Module, **parts: nn.Module) -> Module:
     return other
 
 
-def rounded(generator: Generator) -> Generator:
+def rounded(generator: Generator, weights: Literal["fp16", "int8"] = "fp16") -> Generator:
     """A copy whose weights are those that graph files hold, in fp32: nothing is lost between torch and graph.
 
-    What runs each frame is kept in fp16. Of what runs once a person the large weights are kept in a byte each: that is
-    2 MB of people-128, and its pictures stay the same to 45 dB or more.
+    Of what runs once a person the large weights are kept in a byte each, which is 2 MB of people-128; of what runs each
+    frame in fp16, or in a byte too.
     """
     generator = copy.deepcopy(generator).requires_grad_(False)
     with torch.no_grad():
         for name, weight in generator.named_parameters():
-            if name.startswith(SOURCE_RATE) and weight.ndim > 1 and weight.numel() >= HALF_FROM:
+            short = weights == "int8" or name.startswith(SOURCE_RATE)
+            if short and weight.ndim > 1 and weight.numel() >= HALF_FROM:
                 codes, scale = coded(weight.numpy(), 0)
                 weight.copy_(torch.from_numpy(codes * scale))
             else:

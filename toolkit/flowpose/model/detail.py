@@ -30,38 +30,31 @@ def packed(pictures: Tensor, pitch: int, width: int) -> Tensor:
     """f32[B, R, 2, Ns, width]: pictures f32[B, 3, H, W] as R more layers of a context; the rest is zero."""
     tokens = F.pixel_unshuffle(pictures, pitch).flatten(2).transpose(1, 2)
     tokens = F.pad(tokens, (0, -3 * pitch * pitch % (2 * width)))
-    return tokens.unflatten(-1, (-1, 2, width)).permute(0, 2, 3, 1, 4)
+    return tokens.reshape(*tokens.shape[:2], -1, 2, width).permute(0, 2, 3, 1, 4)
 
 
 def unpacked(layers: Tensor, grid: tuple[int, int], pitch: int) -> Tensor:
     """f32[B, 3, H, W], the inverse of `packed`."""
     tokens = layers.permute(0, 3, 1, 2, 4).flatten(2)[..., : 3 * pitch * pitch]
-    return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), pitch)
+    return F.pixel_shuffle(tokens.transpose(1, 2).reshape(len(tokens), -1, *grid), pitch)
 
 
 class Detail(nn.Module):
     """Carries a source picture to the target and joins it with what was decoded."""
 
     def __init__(
-        self,
-        latents: int,
-        grid: tuple[int, int],
-        patch: int,
-        size: tuple[int, int],
-        hidden: int = 64,
+        self, latents: int, grid: tuple[int, int], patch: int, size: tuple[int, int], hidden: int = 64,
         width: int = 32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.grid, self.patch, self.size = grid, patch, size
-        self.offsets = nn.Sequential(
-            conv(latents * patch * patch + 3 * PLACES, hidden), nn.ReLU(), conv(hidden, 2 * PLACES)
-        )
-        self.choice = nn.Sequential(
-            conv(7 * HALF * HALF, width), nn.ReLU(), Residual(width), conv(width, 4 * HALF * HALF)
-        )
-        for last in (self.offsets[-1], self.choice[-1]):
+        offset, found = conv(hidden, 2 * PLACES), conv(width, 4 * HALF * HALF)
+        self.offsets = nn.Sequential(conv(latents * patch * patch + 3 * PLACES, hidden), nn.ReLU(), offset)
+        self.choice = nn.Sequential(conv(7 * HALF * HALF, width), nn.ReLU(), Residual(width), found)
+        assert found.bias is not None  # made with one
+        for last in (offset, found):
             nn.init.zeros_(last.weight)
-        nn.init.constant_(self.choice[-1].bias[3 * HALF * HALF :], CLOSED)
+        nn.init.constant_(found.bias[3 * HALF * HALF :], CLOSED)
 
     def carried(self, latents: Tensor, where: Tensor, pictures: Tensor) -> Tensor:
         """f32[B, 4, H, W]: the source sampled at every pixel of the target, and how unsure the match is there.
@@ -72,9 +65,11 @@ class Detail(nn.Module):
             pictures: the sources, f32[B, 3, H, W].
         """
         tokens = F.pixel_unshuffle(latents, self.patch) if self.patch > 1 else latents
-        by_token = where.unflatten(1, (-1, PLACES)).flatten(2).transpose(1, 2).unflatten(2, self.grid)
-        offsets = self.offsets(torch.cat([tokens, by_token], dim=1)).unflatten(1, (PLACES, 2))
-        offsets = offsets.permute(0, 3, 4, 1, 2).flatten(1, 3)
+        by_token = (
+            where.reshape(len(where), -1, 3 * PLACES).transpose(1, 2).reshape(len(where), -1, *self.grid)
+        )
+        found: Tensor = self.offsets(torch.cat([tokens, by_token], dim=1))
+        offsets = found.flatten(2).transpose(1, 2).reshape(len(where), -1, 2)
         moved = on_grid(torch.cat([where[..., :2] + SHIFT * offsets, where[..., 2:]], dim=-1), self.grid)
         fine = F.interpolate(moved.float(), size=self.size, mode="bilinear", align_corners=False)
         sampled = F.grid_sample(
@@ -84,6 +79,6 @@ class Detail(nn.Module):
 
     def joined(self, decoded: Tensor, carried: Tensor) -> Tensor:
         """Pictures f32[B, 3, H, W] of decoded and carried ones, which may be the same window of both."""
-        found = self.choice(F.pixel_unshuffle(torch.cat([decoded, carried], dim=1), HALF))
-        change, share = F.pixel_shuffle(found, HALF).split([3, 1], dim=1)
-        return decoded + torch.sigmoid(share) * (carried[:, :3] - decoded) + change
+        found: Tensor = self.choice(F.pixel_unshuffle(torch.cat([decoded, carried], dim=1), HALF))
+        joint = F.pixel_shuffle(found, HALF)
+        return decoded + torch.sigmoid(joint[:, 3:]) * (carried[:, :3] - decoded) + joint[:, :3]

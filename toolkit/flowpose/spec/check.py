@@ -36,7 +36,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _recipe(recipe: Recipe) -> list[str]:
-    return [*_image(recipe), *_runs(recipe), *_calibration(recipe), *_gates(recipe)]
+    return [*_image(recipe), *_detail(recipe), *_runs(recipe), *_calibration(recipe), *_gates(recipe)]
 
 
 def _image(recipe: Recipe) -> Iterator[str]:
@@ -55,16 +55,30 @@ def _image(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _detail(recipe: Recipe) -> Iterator[str]:
+    """Pixels are carried along the match of limbs, which a drawn skeleton does not have."""
+    if recipe.model.pose == "limb-field":
+        return
+    for name in ("distill", "regressor"):
+        part = getattr(recipe, name)
+        if part is not None and part.detail and part.student.kind == "same":
+            yield f"recipe.{name}.detail: needs model.pose limb-field, got {recipe.model.pose!r}, expected detail false"
+
+
 def _runs(recipe: Recipe) -> Iterator[str]:
     """A warm-up must end before its run does, and a sheet shows pairs that were evaluated."""
-    runs = {"train": recipe.train.optim, "distill": recipe.distill.optim}
-    runs |= {name: part.optim for name in _OPTIONAL if (part := getattr(recipe, name)) is not None}
+    runs = {
+        "train.joints": recipe.train.joints,
+        "train.optim": recipe.train.optim,
+        "distill.optim": recipe.distill.optim,
+    }
+    runs |= {f"{name}.optim": part.optim for name in _OPTIONAL if (part := getattr(recipe, name)) is not None}
     if isinstance(recipe.autoencoder, AutoencoderSpec):
-        runs["autoencoder"] = recipe.autoencoder.optim
+        runs["autoencoder.optim"] = recipe.autoencoder.optim
     for name, optim in runs.items():
         if optim.warmup >= optim.iterations:
             yield (
-                f"recipe.{name}.optim.warmup: as long as the run, got {optim.warmup}, "
+                f"recipe.{name}.warmup: as long as the run, got {optim.warmup}, "
                 f"expected less than {optim.iterations} iterations"
             )
     if recipe.train.optim.batch % recipe.train.targets:

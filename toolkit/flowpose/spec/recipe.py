@@ -317,10 +317,22 @@ class Int8(Spec):
 
 
 class ExportSpec(Spec):
-    """ONNX export. `tolerance` is the largest mean absolute difference to torch, in 8-bit levels."""
+    """ONNX export.
+
+    Attributes:
+        opset: of ONNX.
+        tolerance: the largest mean absolute difference to torch, in 8-bit levels.
+        precisions: of the frame graphs that are kept; INT8 only where the line has a quantized student.
+        weights: how the fp32 frame graph keeps its large weights: two bytes each, or one with a scale a channel, as
+            everything that is only compared with is kept.
+        references: whether teacher, L1 baseline and two steps are kept beside the student, to be measured with it.
+    """
 
     opset: Annotated[int, Field(ge=17, le=20)] = 17
     tolerance: PositiveFloat = 0.5
+    precisions: Annotated[tuple[Literal["fp32", "int8"], ...], Field(min_length=1)] = ("fp32", "int8")
+    weights: Literal["fp16", "int8"] = "fp16"
+    references: bool = True
 
 
 class CompileSpec(Spec):
