@@ -90,7 +90,9 @@ def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
 def _kept(job: Job, fp32: Generator, int8: Generator | None) -> dict[str, Generator]:
     """Precision -> generator of the frame graphs that the recipe wants and the line has."""
     made = {"fp32": fp32, "int8": int8}
-    found = {name: each for name in job.recipe.export.precisions if (each := made[name]) is not None}
+    found: dict[str, Generator] = {
+        name: each for name in job.recipe.export.precisions if (each := made[name]) is not None
+    }
     if not found:
         got = "an unquantized student"
         raise ArtifactError(job.path, "export.precisions has int8 alone", got=got, fix="flowpose quantize")
