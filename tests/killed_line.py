@@ -60,7 +60,7 @@ def half_a_checkpoint(owner: Any = torch) -> None:
     original = owner.save
 
     def writing(state: dict[str, Any], file: Any) -> None:
-        if "train-" in file.name and state["iteration"] == 4:
+        if "train-" in Path(file.name).parent.name and state["iteration"] == 4:
             file.write(b"PK half of a checkpoint")
             file.flush()
             die()
@@ -81,6 +81,7 @@ PLACES: dict[str, Callable[[], None]] = {
     "autoencoder, before a checkpoint": dying_before(flowpose.optimize, "_step", step("autoencoder", 1)),
     "autoencoder, after a checkpoint": dying_before(flowpose.optimize, "_step", step("autoencoder", 3)),
     "autoencoder, sealed and not moved": dying_before(artifact, "_move", named("autoencoder-")),
+    "joints, after a checkpoint": dying_before(flowpose.optimize, "_step", step("joints", 3)),
     "teacher, half a checkpoint": half_a_checkpoint,
     "teacher, weights written": dying_before(artifact, "_seal", named("train-")),
     "student, end points made": dying_before(

@@ -123,4 +123,6 @@ def test_the_student_makes_one_step_and_keeps_the_teachers_encoder(line: Line) -
     assert any(name.startswith("autoencoder.decoder.") for name in changed)
     assert any(name.startswith("flow.blocks.") for name in changed)
     assert student.detail is not None
-    assert all(part[-1].weight.any() for part in (student.detail.offsets, student.detail.choice)), "zero if new"
+    assert all(part[-1].weight.any() for part in (student.detail.offsets, student.detail.choice)), (
+        "zero if new"
+    )

@@ -33,8 +33,8 @@ from flowpose.distill.student import (
     made_by,
     middle_of,
     parent_of,
-    truth_losses,
     pictures_of,
+    truth_losses,
 )
 from flowpose.errors import ArtifactError
 from flowpose.evaluate import MIDDLE
@@ -149,7 +149,13 @@ def test_truth_is_repeated_for_second_evaluations() -> None:
 def test_the_first_conditions_are_a_smaller_batch() -> None:
     whole = replace(numbered_conditions(5), ends=torch.zeros(3, *SHAPE), window=Window(0, 1, 2))
     few = whole.first(2)
-    assert [len(part) for part in (few.source, few.shown, few.keypoints, few.truth, few.ends)] == [2, 2, 2, 2, 0]
+    assert [len(part) for part in (few.source, few.shown, few.keypoints, few.truth, few.ends)] == [
+        2,
+        2,
+        2,
+        2,
+        0,
+    ]
     assert torch.equal(few.shown, whole.shown[:2]) and few.window == whole.window
 
 

@@ -97,7 +97,9 @@ def test_the_solved_share_of_a_batch_comes_first(base: Setting) -> None:
     method = Trajectory(replace(base, spec=solving(solved=0.75)))
     batch, points = method.draw(np.random.default_rng(0), 8), method.points
     assert points is not None
-    assert len(batch.ends) == 6 and len(batch.source) == len(batch.keypoints) == len(batch.truth) == 8 == len(batch.shown)
+    assert len(batch.ends) == 6 and len(batch.source) == len(batch.keypoints) == len(batch.truth) == 8 == len(
+        batch.shown
+    )
     for row in range(6):
         number = next(n for n, end in enumerate(points.ends) if torch.equal(end, batch.ends[row]))
         assert np.array_equal(batch.keypoints[row].numpy(), points.keypoints[number])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
 from quantize.tiny_student import calibration, generator, make_artifact, quantize_job, recipe
 
@@ -14,22 +15,30 @@ from flowpose.artifact import Artifact, place, stage_key
 from flowpose.errors import ArtifactError, ParityError
 from flowpose.export import export
 from flowpose.export.goldens import Parity, check_contexts, check_fp32, check_int8
+from flowpose.export.modules import rounded
 from flowpose.job import Job
 from flowpose.quantize import quantize
 
 
-def export_job(root: Path, parent: Artifact | None) -> Job:
-    return Job(
-        recipe=recipe(), stage="export", key=stage_key("b" * 64, "export", {}), root=root, parent=parent
-    )
+def export_job(root: Path, parent: Artifact | None, *overrides: str) -> Job:
+    key = stage_key("b" * 64, "export", {"overrides": list(overrides)})
+    return Job(recipe=recipe(*overrides), stage="export", key=key, root=root, parent=parent)
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    root = tmp_path_factory.mktemp("line")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("line")
+
+
+@pytest.fixture(scope="module")
+def quantized(root: Path) -> Artifact:
     student = make_artifact(root, "student")
     shutil.copytree(student.path, place(root, "tiny", "distill", student.manifest.key))  # where export looks
-    quantized = quantize(quantize_job(root, student), calibration())
+    return quantize(quantize_job(root, student), calibration())
+
+
+@pytest.fixture(scope="module")
+def graph(root: Path, quantized: Artifact) -> Artifact:
     return export(export_job(root, quantized))
 
 
@@ -135,6 +144,36 @@ def test_every_int8_layer_takes_quantized_inputs(frames: dict[str, onnx.ModelPro
 def test_student_alone_gives_fp32(tmp_path: Path):
     made = export(export_job(tmp_path, make_artifact(tmp_path, "student")))
     assert [(g.name, g.precision) for g in made.manifest.graphs] == [("source", "fp32"), ("frame", "fp32")]
+
+
+def test_a_recipe_may_keep_less(quantized: Artifact, tmp_path: Path):
+    made = export(export_job(tmp_path, quantized, "export.precisions=['int8']", "export.references=false"))
+    assert [(g.name, g.precision) for g in made.manifest.graphs] == [("source", "fp32"), ("frame", "int8")]
+    with np.load(made.file("golden/outputs.npz")) as golden:
+        assert set(golden) == {"context", "int8"}
+
+
+def test_int8_alone_needs_a_quantized_student(tmp_path: Path):
+    student = make_artifact(tmp_path, "student")
+    with pytest.raises(ArtifactError, match=r"export\.precisions has int8 alone"):
+        export(export_job(tmp_path, student, "export.precisions=['int8']"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "weights", "a_byte"),
+    [
+        ("flow.source.blocks.0.mlp.up", "fp16", True),
+        ("autoencoder.encoder.block", "fp16", True),
+        ("flow.blocks.0.mlp.up", "fp16", False),
+        ("flow.blocks.0.mlp.up", "int8", True),
+    ],
+)
+def test_weights_are_rounded_to_what_files_hold(layer: str, weights: str, a_byte: bool):
+    """A byte each where they run once a person; where they run each frame as the recipe says."""
+    made = rounded(generator(recipe()), weights).get_submodule(layer).weight.flatten(1)
+    steps = made / (made.abs().amax(1, keepdim=True) / 127)
+    assert bool(((steps - steps.round()).abs() < 1e-3).all()) == a_byte
+    assert torch.equal(made.half().float(), made) != a_byte
 
 
 def test_needs_a_student(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flowpose.compile import compile_graph
 from flowpose.errors import ArtifactError, BackendError, IntegrityError, ParityError
 from flowpose.evaluate import teacher_grid
 from flowpose.export import export, references
+from flowpose.export.modules import same_source
 from flowpose.model.pictures import to_pictures, to_tensor
 from flowpose.runtime import load, load_reference, reference_rows
 from flowpose.spec.reading import load_target
@@ -55,6 +57,18 @@ def test_a_row_draws_what_torch_draws(graph: Artifact, row: str, backend: str) -
     frame = model.frame_now(model.encode(source[0]), keypoints[0])
     assert np.mean((frame.astype(float) - expected) ** 2) < 255**2 / 10**4.5
     assert row in repr(model) and model.precision == "fp32"
+
+
+def test_only_those_that_make_the_same_of_a_source_share_its_graph() -> None:
+    plain, student = generator(SPEC), generator(SPEC, student=True)
+    assert same_source(plain, student), "detail is no part of the flow's own layers"
+    for layer in ("flow.source.joints.absent", "flow.source.match.project", "autoencoder.encoder.block"):
+        other = copy.deepcopy(student)
+        other.get_submodule(layer).weight.data[0] += 1e-3
+        assert not same_source(plain, other), layer
+    other = copy.deepcopy(student)
+    other.flow.blocks[0].mlp.up.weight.data += 1
+    assert same_source(plain, other)
 
 
 def test_storage_is_measured(graph: Artifact) -> None:

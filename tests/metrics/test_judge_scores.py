@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from flowpose.data.figures import draw, figure_identity, figure_pose
 from flowpose.errors import DataError, ImageError, IntegrityError
-from flowpose.metrics import Judge, Scores, identity_similarity, own_lpips, pose_accuracy, score, summary
+from flowpose.metrics import (
+    Judge,
+    Scores,
+    grid_excess,
+    identity_similarity,
+    own_lpips,
+    pose_accuracy,
+    score,
+    summary,
+)
 from flowpose.metrics.judge import PATH
 
 Bytes = NDArray[np.uint8]
@@ -118,6 +127,15 @@ def test_a_given_truth_view_changes_nothing(judge: Judge) -> None:
     assert score(picture, truth, keypoints, judge) == score(
         picture, truth, keypoints, judge, truth_view=judge.view(truth)
     )
+
+
+def test_the_grid_is_the_pictures_own(judge: Judge) -> None:
+    """Whatever the truth has of it."""
+    truth, keypoints = sample(0, 0)
+    dotted = truth.copy()
+    dotted[3::8, 5::8] ^= 64
+    assert score(dotted, truth, keypoints, judge).grid == grid_excess(dotted) > 3 * grid_excess(truth)
+    assert score(truth, dotted, keypoints, judge).grid == grid_excess(truth)
 
 
 def test_summary_is_the_mean_of_every_score() -> None:

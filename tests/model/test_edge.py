@@ -110,7 +110,12 @@ def test_the_match_and_the_embeddings_of_a_teacher_as_wide_are_taken() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     take_fitting(net, teacher)
     theirs, found = teacher.state_dict(), net.state_dict()
-    for name in ("source.match.project.weight", "source.joints.places.weight", "embed.weight", "pose.0.weight"):
+    for name in (
+        "source.match.project.weight",
+        "source.joints.places.weight",
+        "embed.weight",
+        "pose.0.weight",
+    ):
         assert torch.equal(found[name], theirs[name]) and not torch.equal(found[name], before[name])
     for name in ("head.weight", "source.project.weight", "time.project.weight", "down.weight"):
         assert torch.equal(found[name], before[name]), f"{name} is of another shape"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpose.model.autoencoder import Autoencoder, Decoder, Encoder
-from flowpose.model.limb_field import JOINTS, PLACES, token_order
+from flowpose.model.limb_field import JOINTS, PLACES, token_centres, token_order
 from flowpose.model.skeleton import SkeletonLatent
 from flowpose.model.transformer import SIZES, RPFMTransformer, by_token, positions
 
@@ -118,9 +118,7 @@ def test_targets_in_groups_are_repeated_sources() -> None:
     net = network()
     sources, keep = latents(2, 5), torch.tensor([True, False])
     grouped = net(latents(6), times(6), sources, poses(6), keep)
-    single = net(
-        latents(6), times(6), sources.repeat_interleave(3, 0), poses(6), keep.repeat_interleave(3)
-    )
+    single = net(latents(6), times(6), sources.repeat_interleave(3, 0), poses(6), keep.repeat_interleave(3))
     torch.testing.assert_close(grouped, single, atol=1e-5, rtol=1e-4)
 
 
@@ -149,11 +147,37 @@ def test_a_token_carries_what_the_source_shows_at_the_same_limb() -> None:
     found = []
     for code in codes.split(1, dim=1):
         matched = torch.stack([keys, by_token(code[None, :, 0])], dim=1)
-        carried, _ = net.source.match.carry(field, matched, net.log_sharpness)
+        carried, where = net.source.match.carry(field, matched, net.log_sharpness)
         found.append(carried.unflatten(-1, (PLACES, width)).flatten(1, 2)[0, :, 0])
     shares = torch.stack(found, dim=1)  # of every source place in every target place
     assert (shares.argmax(dim=1) == torch.arange(tokens * PLACES)).float().mean() > 0.9
     torch.testing.assert_close(shares.sum(1), torch.ones(tokens * PLACES), atol=1e-4, rtol=0)
+    xy = 2 * token_centres(net.grid, 8) / torch.tensor([WIDE, HEIGHT]) - 1
+    mean = shares @ xy
+    torch.testing.assert_close(where[0, :, :2], mean, atol=1e-4, rtol=0)
+    variance = shares @ xy.square().sum(1) - mean.square().sum(1)
+    torch.testing.assert_close(where[0, :, 2], variance, atol=1e-4, rtol=0)
+    assert mean.abs().max() < 1 and (mean[0] < 0).all(), "x and y in -1..1 from the upper left"
+
+
+@torch.no_grad()
+def test_the_source_is_matched_by_its_estimated_joints(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, known = network(), poses(1)
+    known[0, 9, 2] = 0.4  # rather not in the picture
+    monkeypatch.setattr(net.source.joints, "forward", lambda _: known)
+    keys = net.source(latents(1))[:, 0, 0]
+    shown = known.clone()
+    shown[0, 9] = 0
+    torch.testing.assert_close(keys, by_token(net.source.match(net.pose_field(shown))))
+    known[0, 9, 2] = 0.6
+    assert not torch.allclose(net.source(latents(1))[:, 0, 0], keys)
+
+
+def test_the_estimator_of_joints_is_not_trained_with_the_flow() -> None:
+    net = network()
+    net(latents(2), times(2), latents(2), poses(2)).square().sum().backward()
+    assert all(not p.requires_grad and p.grad is None for p in net.source.joints.parameters())
+    assert all(p.grad is not None for p in net.source.match.parameters())
 
 
 def test_places_follow_each_other_token_by_token() -> None:
@@ -191,7 +215,9 @@ def test_with_drawn_skeletons_nothing_is_matched_by_limb(patch: int) -> None:
     context = net.source(latents(2))
     tokens = net.grid[0] * net.grid[1]
     assert context.shape == (2, size.depth, 2, tokens, size.width) and net.source.layers == size.depth
-    assert not [name for name in net.state_dict() if any(part in name for part in ("match", "sharpness", "joints"))]
+    assert not [
+        name for name in net.state_dict() if any(part in name for part in ("match", "sharpness", "joints"))
+    ]
     (seen, where), (blind, _) = (net.pose_tokens(poses(2), each) for each in (context, 0 * context))
     assert torch.equal(seen, blind) and where is None
     first = net(latents(2), times(2), latents(2, 5), poses(2))

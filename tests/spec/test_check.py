@@ -70,6 +70,11 @@ def test_a_target_without_the_asked_precision(
             {"optim": {"iterations": 5, "batch": 2, "warmup": 5}},
             "recipe.regressor.optim.warmup: as long as the run, got 5",
         ),
+        (
+            "train",
+            {"joints": {"iterations": 5, "batch": 2, "warmup": 5}, "optim": {"iterations": 200, "batch": 4}},
+            "recipe.train.joints.warmup: as long as the run, got 5",
+        ),
     ],
 )
 def test_each_mistake_is_told(
@@ -78,6 +83,25 @@ def test_each_mistake_is_told(
     recipe_data["model"]["patch"] = 2
     recipe_data[where] = value
     assert expected in problems(recipe_data, target_data)[0]
+
+
+def test_detail_needs_limbs_to_be_carried_along(
+    recipe_data: dict[str, Any], target_data: dict[str, Any]
+) -> None:
+    optim = {"iterations": 20, "batch": 4, "warmup": 2}
+    recipe_data["model"]["pose"] = "skeleton-latent"
+    recipe_data["distill"]["detail"] = True
+    recipe_data["regressor"] = {"detail": True, "optim": optim}
+    assert [text.split(":")[0] for text in problems(recipe_data, target_data)] == [
+        "recipe.distill.detail",
+        "recipe.regressor.detail",
+    ]
+    recipe_data["model"]["pose"] = "limb-field"
+    check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
+    recipe_data["model"]["pose"] = "skeleton-latent"
+    edge = {"kind": "edge", "width": 32}
+    recipe_data["distill"]["student"] = recipe_data["regressor"]["student"] = edge
+    check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
 
 
 def test_all_problems_are_told_at_once(recipe_data: dict[str, Any], target_data: dict[str, Any]) -> None:

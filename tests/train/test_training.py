@@ -14,6 +14,7 @@ from flowpose.artifact import open_artifact
 from flowpose.data.figures_set import figures
 from flowpose.errors import ArtifactError
 from flowpose.job import Job
+from flowpose.model.joints import JointEstimator
 from flowpose.model.weights import load_generator
 from flowpose.spec.recipe import FiguresData, TrainSpec
 from flowpose.train.autoencoder import crops, load_autoencoder
@@ -25,6 +26,7 @@ from flowpose.train.teacher import (
     draw_times,
     encode_all,
     flow_losses,
+    train_joints,
     train_teacher,
 )
 
@@ -122,6 +124,30 @@ def test_joints_are_learnt_from_every_picture_and_its_own_pose(latents: Latents)
     assert keypoints[:, 13:17].any(), "nothing is spoilt"
     plain, _ = draw_pictures(latents, np.random.default_rng(0), 60, flip=False)
     assert (plain > 0).all()
+
+
+def test_joints_are_learnt_once_and_then_left_alone(
+    latents: Latents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = micro_recipe(tmp_path, "train.joints.iterations=20", "train.joints.lr=1e-2")
+    job = Job(recipe=recipe, stage="train", key="0" * 64, root=tmp_path)
+    joints, again = (JointEstimator(2, 1, (6, 4), 8, width=40, blocks=1) for _ in range(2))
+    drawn = draw_pictures(latents, np.random.default_rng(0), 24, flip=True)
+    before = joints.loss(*drawn).item()
+    train_joints(job, joints.requires_grad_(False), latents)
+    assert joints.loss(*drawn).item() < before - 0.3
+    assert not joints.training and not any(p.requires_grad for p in joints.parameters())
+    monkeypatch.setattr("flowpose.train.teacher.draw_pictures", None)
+    train_joints(job, again, latents)
+    found = again.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in joints.state_dict().items())
+
+
+def test_a_teacher_says_how_well_its_joints_are_found(line: Line) -> None:
+    (found,) = (
+        m for m in open_artifact(line.path("train")).manifest.measurements if m.metric == "source_joints_pck"
+    )
+    assert 0 <= found.value <= 1 and found.set == "figures/val" and found.against == "truth"
 
 
 def test_latents_are_made_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ class Adversarial:
         truth = made.truth(batch)
         look = self._look(batch, made, draw)
         picture = made.pictures.detach().requires_grad_()
-        real = truth_losses(picture, truth, self.setting.reference.to(device), self.spec)
+        real = truth_losses(picture, truth, self.setting.reference.to(device), self.spec, self.spec.texture)
         seen = look(picture)
         fooled = -_mean(module(None, seen))
         pull, push = (torch.autograd.grad(loss, picture)[0] for loss in (real["real"], fooled))
@@ -81,7 +81,14 @@ class Adversarial:
         student = (made.pictures * (pull + scale * push)).sum()
         steady = self._steady(module, batch, made, draw)
         own = {**steady, **carried_loss(made, truth, self.setting.spec.carried)}
-        shown = {"real": real["real"], "fooled": fooled, "critic": critic, "scale": scale, **own}
+        shown = {
+            "real": real["real"],
+            "texture": real["texture"],
+            "fooled": fooled,
+            "critic": critic,
+            "scale": scale,
+            **own,
+        }
         total = student + critic + sum(own.values(), start=critic.new_zeros(()))
         return {"loss": total, **{name: value.detach() for name, value in shown.items()}}
 

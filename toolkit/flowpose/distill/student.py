@@ -24,7 +24,7 @@ from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder
 from flowpose.model.generator import Generator, build_detail, build_student
-from flowpose.model.losses import charbonnier, feature, gradient
+from flowpose.model.losses import charbonnier, feature, gradient, slopes, texture
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
 from flowpose.optimize import Losses, moved
@@ -276,13 +276,25 @@ def pictures_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[
 
 
 def truth_losses(
-    pictures: Tensor, truth: Tensor, reference: Autoencoder, spec: Distillation | AdversarialFinish
+    pictures: Tensor,
+    truth: Tensor,
+    reference: Autoencoder,
+    spec: Distillation | AdversarialFinish,
+    contrast: float = 0.0,
 ) -> Losses:
-    """Pixel, edge and feature losses to the truth, and `real`, their weighted sum."""
+    """Pixel, edge, feature and, weighted by `contrast`, texture losses to the truth, and `real`, their weighted sum."""
     pixel, edges = charbonnier(pictures, truth), gradient(pictures, truth)
-    far = feature(reference.features, pictures, truth) if spec.feature else pixel.new_zeros(())
-    real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far)
-    return {"real": real, "pixel": pixel, "edges": edges, "feature": far}
+    far = near = pixel.new_zeros(())
+    if spec.feature or contrast:
+        with torch.no_grad():
+            wanted = reference.features(truth)
+        found = reference.features(pictures)
+        far = feature(found, wanted) if spec.feature else far
+        if contrast:
+            maps = [(slopes(pictures), slopes(truth)), *zip(found[:3], wanted[:3], strict=True)]
+            near = texture(maps, pictures.shape[-2])
+    real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far + contrast * near)
+    return {"real": real, "pixel": pixel, "edges": edges, "feature": far, "texture": near}
 
 
 def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:

@@ -272,6 +272,8 @@ class AdversarialFinish(Spec):
         share: size of the adversarial gradient on the picture, as a share of the regression's, where the critic tells
             real from made well; less where it does not.
         truth, gradient, feature: weights of the losses to the true picture that stay.
+        texture: weight of the difference in local contrast, of edges and own-encoder maps, wherever it lies
+            (flowpose.model.losses.texture); beside the pixel loss, as `gradient` and `feature`.
         steady: weight of how much the picture changes when the joints of a still pose are moved as the noise of a
             detector moves them (`train.poses.spread`), on a quarter of the batch; 0 leaves it out. A critic alone
             rewards detail that jumps with every joint.
@@ -285,6 +287,7 @@ class AdversarialFinish(Spec):
     truth: Annotated[float, Field(ge=0)] = 1.0
     gradient: Annotated[float, Field(ge=0)] = 1.0
     feature: Annotated[float, Field(ge=0)] = 0.5
+    texture: Annotated[float, Field(ge=0)] = 0.0
     steady: Annotated[float, Field(ge=0)] = 0.0
     times: tuple[Share, Share] = (0.4, 0.95)
     heads: PositiveInt = 64

@@ -1,0 +1,198 @@
+"""The source's own pixels: how they travel in the context, where they are sampled, and how much of them is let in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from quantize.tiny_student import generator, recipe
+from torch import Tensor, nn
+
+from flowpose.distill.student import Window
+from flowpose.model.detail import CLOSED, HALF, SHIFT, Detail, on_grid, packed, unpacked
+from flowpose.model.generator import Generator, build_detail
+from flowpose.model.limb_field import JOINTS, PLACES, SPLIT, token_order
+from flowpose.model.transformer import Match
+
+GRID, LATENTS = (6, 4), 4
+HEIGHT, WIDE = 48, 32
+EDGE = 2  # pixels outside the outermost places, where the map is repeated
+
+
+def pictures(count: int = 2, height: int = HEIGHT, width: int = WIDE, seed: int = 0) -> Tensor:
+    """Smooth ones, f32[count, 3, height, width], which lose nothing when they are sampled between pixels."""
+    coarse = torch.rand(count, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(2 * coarse - 1, size=(height, width), mode="bicubic", align_corners=False)
+
+
+def latents(count: int = 2, seed: int = 1) -> Tensor:
+    return torch.randn(count, LATENTS, *GRID, generator=torch.Generator().manual_seed(seed))
+
+
+def fresh(patch: int = 1) -> Detail:
+    torch.manual_seed(0)
+    return Detail(LATENTS, (GRID[0] // patch, GRID[1] // patch), patch, (HEIGHT, WIDE)).eval()
+
+
+def trained() -> Detail:
+    """With weights in the layers that start at zero."""
+    made = fresh()
+    for layer in (made.offsets[-1], made.choice[-1]):
+        nn.init.normal_(layer.weight, std=0.05)
+    return made
+
+
+def at_home(patch: int = 1, variance: float = 0.25) -> Tensor:
+    """f32[2, places, 3]: every place of the target is the same place of the source."""
+    seats = Match((GRID[0] // patch, GRID[1] // patch), 64).seats.clone()
+    seats[:, 2] = variance
+    return seats.expand(2, -1, -1)
+
+
+@pytest.mark.parametrize(("pitch", "width", "layers"), [(8, 64, 2), (8, 96, 1), (16, 64, 6), (16, 80, 5)])
+def test_pictures_travel_in_a_context_and_come_back(pitch: int, width: int, layers: int) -> None:
+    given = pictures()
+    grid = (HEIGHT // pitch, WIDE // pitch)
+    found = packed(given, pitch, width)
+    assert found.shape == (2, layers, 2, grid[0] * grid[1], width)
+    assert torch.equal(unpacked(found, grid, pitch), given)
+    rest = layers * 2 * width - 3 * pitch * pitch
+    assert int((found == 0).sum()) == 2 * grid[0] * grid[1] * rest, "the rest is zero"
+
+
+def test_places_go_back_to_where_they_are() -> None:
+    grid = torch.arange(SPLIT * 6 * SPLIT * 4 * 3.0).reshape(1, SPLIT * 6, SPLIT * 4, 3)
+    assert torch.equal(on_grid(token_order(grid), (6, 4)), grid.permute(0, 3, 1, 2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_target_in_the_sources_place_is_the_source(patch: int) -> None:
+    given = pictures()
+    found = fresh(patch).carried(latents(), at_home(patch), given)
+    assert found.shape == (2, 4, HEIGHT, WIDE)
+    inner = (..., slice(EDGE * patch, -EDGE * patch), slice(EDGE * patch, -EDGE * patch))
+    torch.testing.assert_close(found[:, :3][inner], given[inner], atol=1e-4, rtol=0)
+    assert float((found[:, :3] - given).abs().mean()) < 0.05 * patch, "the edges are smeared and no more"
+    torch.testing.assert_close(found[:, 3], torch.full((2, HEIGHT, WIDE), 0.25))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("down", "right"), [(0, 8), (12, 0), (-4, 4)])
+def test_pixels_are_taken_from_where_the_match_says(down: int, right: int) -> None:
+    where = at_home().clone()
+    where[..., 0] += 2 * right / WIDE
+    where[..., 1] += 2 * down / HEIGHT
+    given = pictures()
+    found = fresh().carried(latents(), where, given)[:, :3]
+    inner = (..., slice(16, -16), slice(12, -12))
+    expected = given.roll((-down, -right), (-2, -1))
+    torch.testing.assert_close(found[inner], expected[inner], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_every_place_has_an_offset_of_its_own() -> None:
+    """The offsets of a token's four places are x and y of each in turn, in tenths of half the picture."""
+    detail, given = fresh(), pictures()
+    moves = torch.tensor([[0.1, 0.0], [0.0, 0.2], [-0.1, 0.1], [0.3, 0.3]])
+    detail.offsets[-1].bias.copy_(moves.flatten())
+    where = at_home()
+    moved = where.unflatten(1, (-1, PLACES)).clone()
+    moved[..., :2] += SHIFT * moves
+    expected = fresh().carried(latents(), moved.flatten(1, 2), given)
+    torch.testing.assert_close(detail.carried(latents(), where, given), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_offsets_depend_on_what_is_drawn_and_on_the_match() -> None:
+    detail, given = trained(), pictures()
+    base = detail.carried(latents(), at_home(), given)
+    for other in (
+        detail.carried(latents(seed=5), at_home(), given),
+        detail.carried(latents(), at_home(variance=0.75), given),
+    ):
+        assert (other[:, :3] - base[:, :3]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_new_detail_lets_in_its_closed_share_and_changes_nothing_else() -> None:
+    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE)], dim=1)
+    share = float(torch.sigmoid(torch.tensor(CLOSED)))
+    expected = (1 - share) * decoded + share * carried[:, :3]
+    torch.testing.assert_close(fresh().joined(decoded, carried), expected, atol=1e-6, rtol=0)
+    assert share == pytest.approx(0.12, abs=0.005)
+
+
+@torch.no_grad()
+def test_an_open_share_is_the_carried_picture_and_a_change_is_added() -> None:
+    detail = fresh()
+    detail.choice[-1].bias[3 * HALF * HALF :] = 50.0
+    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.zeros(2, 1, HEIGHT, WIDE)], dim=1)
+    torch.testing.assert_close(detail.joined(decoded, carried), carried[:, :3])
+    detail.choice[-1].bias[: HALF * HALF] = 0.5
+    change = torch.tensor([0.5, 0.0, 0.0]).reshape(1, 3, 1, 1)
+    torch.testing.assert_close(detail.joined(decoded, carried), carried[:, :3] + change)
+
+
+@torch.no_grad()
+def test_what_is_joined_in_a_window_is_the_window_of_what_is_joined() -> None:
+    detail, window, far = trained(), Window(1, 2, 5), 8  # four convolutions at half the resolution
+    decoded, carried = (
+        pictures(1, 64, 64),
+        torch.cat([pictures(1, 64, 64, 7), torch.rand(1, 1, 64, 64)], dim=1),
+    )
+    whole = window.of(detail.joined(decoded, carried))
+    part = detail.joined(window.of(decoded), window.of(carried))
+    inner = (..., slice(far, -far), slice(far, -far))
+    torch.testing.assert_close(part[inner], whole[inner], atol=1e-5, rtol=1e-5)
+    assert (part - whole).abs().max() > 1e-3, "at its edges a window sees less"
+
+
+def given() -> tuple[Tensor, Tensor]:
+    places = torch.rand(2, JOINTS, 2, generator=torch.Generator().manual_seed(0)) * WIDE
+    return pictures(), torch.cat([places, torch.ones(2, JOINTS, 1)], dim=-1)
+
+
+@pytest.fixture(scope="module")
+def student() -> Generator:
+    return generator(recipe(), student=True)
+
+
+@torch.no_grad()
+def test_a_generator_draws_from_the_context_alone(student: Generator) -> None:
+    sources, keypoints = given()
+    z = student.autoencoder.encode(sources)
+    context, own = student.context(z, sources), student.context(z)
+    assert own.shape[1] == student.flow.source.layers < context.shape[1]
+    layers, shown = student.split(context)
+    assert shown is not None and torch.equal(layers, own) and torch.equal(shown, sources)
+    found = student.pictures(context, keypoints)
+    torch.testing.assert_close(student(sources, keypoints), found)
+    _, where = student.flow.pose_tokens(keypoints, own)
+    drawn = student.latents(own, keypoints)
+    torch.testing.assert_close(student.shown(drawn, where, sources), found)
+    assert student.detail is not None
+    carried = student.detail.carried(drawn, where, sources)
+    expected = student.detail.joined(student.autoencoder.decode(drawn), carried)
+    torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_layers_of_detail_are_nothing_to_the_flow(student: Generator) -> None:
+    """A teacher may be given the context of its student."""
+    sources, keypoints = given()
+    z = student.autoencoder.encode(sources)
+    whole, own = student.context(z, sources), student.context(z)
+    assert torch.equal(student.latents(whole, keypoints), student.latents(own, keypoints))
+    plain = Generator(student.autoencoder, student.flow, student.times, student.solver)
+    assert torch.equal(plain.pictures(whole, keypoints), plain(sources, keypoints))
+    assert (plain(sources, keypoints) - student(sources, keypoints)).abs().mean() > 1e-3
+
+
+def test_only_a_recipe_that_asks_for_it_has_detail(student: Generator) -> None:
+    asked, plain = recipe(), recipe("distill.detail=false")
+    assert asked.distill.detail and build_detail(asked.distill, student.flow) is not None
+    assert build_detail(plain.distill, student.flow) is None
+    assert generator(plain, student=True).detail is None
+    other = student.on_grid((0.0, 0.5, 1.0), "euler")
+    assert other.detail is student.detail
