@@ -24,7 +24,7 @@ from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder
 from flowpose.model.generator import Generator, build_detail, build_student
-from flowpose.model.losses import charbonnier, feature, gradient, slopes, texture
+from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
 from flowpose.optimize import Losses, moved
@@ -102,6 +102,7 @@ class Made:
         latents: f32[B + second, c, h, w].
         pictures: f32[B + second, 3, H, W], or the window of them.
         carried: the sources' own pixels where they are to go, of the pictures' shape; None without detail.
+        chosen: the same pictures; gradients through them reach the choice of detail alone, or everything without detail.
         second: how many have two evaluations.
         window: see `Conditions`.
     """
@@ -109,6 +110,7 @@ class Made:
     latents: Tensor
     pictures: Tensor
     carried: Tensor | None
+    chosen: Tensor
     second: int
     window: Window | None = None
 
@@ -214,14 +216,15 @@ class Learner(nn.Module):
 
     def forward(
         self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(latents, pictures, carried) as in `Made`; or (mean velocity, nothing, None) from `at`: x, t and r."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """(latents, pictures, carried, chosen) as in `Made`; or the mean velocity alone, from `at`: x, t, r."""
         student = self.student[0].to(batch.source.device)
         context = student.context(batch.source)
         pose, where = self.flow.pose_tokens(batch.keypoints, context)
         if at is not None:
             x, t, r = at
-            return self.flow.velocity(x, self.flow.modulation(t, r), context, pose), x.new_zeros(0), None
+            nothing = x.new_zeros(0)
+            return self.flow.velocity(x, self.flow.modulation(t, r), context, pose), nothing, None, nothing
         noise = student.noise.expand(len(batch.source), -1, -1, -1)
         latents, shown = [noise + self._velocity(noise, 0.0, 1.0, context, pose)], batch.shown
         if self.share:
@@ -232,10 +235,11 @@ class Learner(nn.Module):
         found = torch.cat(latents)
         decoded = decode(student.autoencoder, found, batch.window)
         if self.detail is None or where is None:
-            return found, decoded, None
+            return found, decoded, None, decoded
         carried = self.detail.carried(found, where, shown)
         carried = batch.window.of(carried) if batch.window else carried
-        return found, self.detail.joined(decoded, carried), carried[:, :3]
+        chosen = self.detail.joined(decoded.detach(), carried.detach())
+        return found, self.detail.joined(decoded, carried), carried[:, :3], chosen
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """The end of two evaluations; the first is held fixed, since it has losses of its own."""
@@ -251,8 +255,8 @@ class Learner(nn.Module):
 
 def made_by(module: nn.Module, batch: Conditions) -> Made:
     """What the student makes of a batch."""
-    latents, pictures, carried = module(batch)
-    return Made(latents, pictures, carried, len(pictures) - len(batch.source), batch.window)
+    latents, pictures, carried, chosen = module(batch)
+    return Made(latents, pictures, carried, chosen, len(pictures) - len(batch.source), batch.window)
 
 
 def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:
@@ -276,25 +280,17 @@ def pictures_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[
 
 
 def truth_losses(
-    pictures: Tensor,
-    truth: Tensor,
-    reference: Autoencoder,
-    spec: Distillation | AdversarialFinish,
-    contrast: float = 0.0,
+    pictures: Tensor, truth: Tensor, reference: Autoencoder, spec: Distillation | AdversarialFinish
 ) -> Losses:
-    """Pixel, edge, feature and, weighted by `contrast`, texture losses to the truth, and `real`, their weighted sum."""
+    """Pixel, edge and feature losses to the truth, and `real`, their weighted sum."""
     pixel, edges = charbonnier(pictures, truth), gradient(pictures, truth)
-    far = near = pixel.new_zeros(())
-    if spec.feature or contrast:
+    far = pixel.new_zeros(())
+    if spec.feature:
         with torch.no_grad():
             wanted = reference.features(truth)
-        found = reference.features(pictures)
-        far = feature(found, wanted) if spec.feature else far
-        if contrast:
-            maps = [(slopes(pictures), slopes(truth)), *zip(found[:3], wanted[:3], strict=True)]
-            near = texture(maps, pictures.shape[-2])
-    real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far + contrast * near)
-    return {"real": real, "pixel": pixel, "edges": edges, "feature": far, "texture": near}
+        far = feature(reference.features(pictures), wanted)
+    real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far)
+    return {"real": real, "pixel": pixel, "edges": edges, "feature": far}
 
 
 def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:
