@@ -64,9 +64,7 @@ class Adversarial:
     def losses(self, module: nn.Module, draw: Draw) -> Losses:
         """`loss` has the student's gradient (through the picture) and the heads' own; the others are shown.
 
-        What asks for sharpness (critic and texture) reaches the choice of detail alone where there is one: that network
-        looks at pixels and knows no blocks. Through the latents the cheapest contrast is a seam at every block's edge,
-        and within 100 iterations people-128 was full of them.
+        The texture loss reaches the share of detail alone, where there is one (`Detail.chosen`).
         """
         latents, recipe = self.setting.latents, self.setting.job.recipe
         device = next(module.parameters()).device
@@ -84,7 +82,7 @@ class Adversarial:
         critic = self._critic(module, [each.detach() for each in seen], look, truth)
         share = self.spec.share * trust(critic.detach())
         scale = share * pull.norm() / push.norm().clamp_min(1e-12)
-        student = (made.pictures * pull).sum() + (made.chosen * (scale * push + more)).sum()
+        student = (made.pictures * (pull + scale * push)).sum() + (made.chosen * more).sum()
         own = {
             **self._steady(module, batch, made, draw),
             **carried_loss(made, truth, self.setting.spec.carried),

@@ -102,7 +102,7 @@ class Made:
         latents: f32[B + second, c, h, w].
         pictures: f32[B + second, 3, H, W], or the window of them.
         carried: the sources' own pixels where they are to go, of the pictures' shape; None without detail.
-        chosen: the same pictures; gradients through them reach the choice of detail alone, or everything without detail.
+        chosen: the same pictures; gradients through them reach the share of detail alone (everything without detail).
         second: how many have two evaluations.
         window: see `Conditions`.
     """
@@ -238,7 +238,7 @@ class Learner(nn.Module):
             return found, decoded, None, decoded
         carried = self.detail.carried(found, where, shown)
         carried = batch.window.of(carried) if batch.window else carried
-        chosen = self.detail.joined(decoded.detach(), carried.detach())
+        chosen = self.detail.chosen(decoded, carried)
         return found, self.detail.joined(decoded, carried), carried[:, :3], chosen
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
