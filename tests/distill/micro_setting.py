@@ -112,7 +112,9 @@ class Known(nn.Module):
         super().__init__()
         self.mean, self.offset = mean, nn.Parameter(torch.tensor(offset))
 
-    def forward(self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, None]:
+    def forward(
+        self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, None, Tensor]:
         x, t, r = at
         t, r = (each[:, None, None, None] for each in (t, r))
-        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None
+        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None, x.new_zeros(0)

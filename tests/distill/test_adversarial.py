@@ -15,6 +15,7 @@ from flowpose.distill.adversarial import HALF_BLOCK, Adversarial, jittered, shif
 from flowpose.distill.heads import Eyes, Heads
 from flowpose.distill.student import Conditions, Setting, truth_losses
 from flowpose.flow import interpolate
+from flowpose.model.detail import HALF
 from flowpose.model.transformer import modulate
 from flowpose.optimize import Draw
 from flowpose.spec.recipe import AdversarialFinish
@@ -70,7 +71,7 @@ def test_one_head_a_map_and_small_scores() -> None:
 def test_each_gradient_reaches_its_own_network(base: Setting) -> None:
     contest = contest_of(base)
     losses = contest.losses(contest.module, Draw.at(0, 0))
-    assert set(losses) == {"loss", "real", "fooled", "critic", "scale"}
+    assert set(losses) == {"loss", "real", "texture", "fooled", "critic", "scale"}
     assert all(torch.isfinite(value).all() for value in losses.values())
     losses["loss"].backward()
     module = contest.module
@@ -89,8 +90,8 @@ class Painted(nn.Module):
         super().__init__()
         self.pictures = nn.Parameter(pictures)
 
-    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None]:
-        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None
+    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None, Tensor]:
+        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None, self.pictures
 
 
 def gradients(base: Setting, **changes: Any) -> tuple[Tensor, Tensor, Any]:
@@ -197,6 +198,26 @@ def test_a_picture_that_jumps_with_its_joints_costs(tmp_path: Path) -> None:
         still.module.learner.flow.head.weight.zero_()
     assert jumping > 2 * float(still.losses(still.module, Draw.at(0, 0))["steady"])
     assert "steady" not in contest_of(base).losses(contest_of(base).module, Draw.at(0, 0))
+
+
+def test_texture_opens_the_share_of_detail_and_nothing_else(tmp_path: Path) -> None:
+    base = setting(tmp_path, distillation("trajectory", detail=True))
+    found = []
+    for weight in (0.0, 1.0):
+        contest = contest_of(base, texture=weight)
+        losses = contest.losses(contest.module, Draw.at(0, 0))
+        assert (float(losses["texture"]) > 0) == (weight > 0)
+        losses["loss"].backward()
+        parameters = contest.module.learner.named_parameters()
+        found.append({name: p.grad for name, p in parameters if p.grad is not None})
+    plain, more = found
+    changed = {
+        name for name, grad in more.items() if not torch.allclose(grad, plain[name], atol=1e-7, rtol=1e-4)
+    }
+    assert changed == {"detail.choice.3.weight", "detail.choice.3.bias"}
+    drawn = slice(3 * HALF * HALF)
+    for name in changed:
+        torch.testing.assert_close(more[name][drawn], plain[name][drawn], atol=1e-7, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-4, 1), (HALF_BLOCK, -HALF_BLOCK)])

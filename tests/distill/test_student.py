@@ -59,7 +59,7 @@ def test_a_new_student_makes_the_teachers_one_euler_step_from_nothing(method: st
     assert student.times == (0.0, 1.0) and not student.noise.any()
     teacher = made.teacher.on_grid((0.0, 1.0), "euler")
     ends = teacher.latents(teacher.context(batch.source), batch.keypoints)
-    latents, shown, _ = Learner(student, 0.25)(batch)
+    latents, shown, _, _ = Learner(student, 0.25)(batch)
     assert ends.abs().max() > 0.1
     torch.testing.assert_close(latents, ends, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(shown, teacher.autoencoder.decode(ends), atol=1e-4, rtol=1e-4)
@@ -115,7 +115,7 @@ def test_only_the_second_evaluation_has_the_gradient_of_its_losses(
         return found[-1]
 
     monkeypatch.setattr(flow, "velocity", watched)
-    latents, _, _ = learner(batch)
+    latents, _, _, _ = learner(batch)
     latents[len(batch.source) :].square().sum().backward()
     whole, first, second = found
     assert not first.requires_grad, "the step to the middle is held fixed"
@@ -138,11 +138,13 @@ def numbered_conditions(count: int) -> Conditions:
 
 def test_truth_is_repeated_for_second_evaluations() -> None:
     batch = numbered_conditions(5)
-    made = Made(torch.zeros(7), torch.zeros(7), None, 2)
+    made = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), 2)
     assert made.like(torch.arange(5)).tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert made.truth(batch)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
-    assert torch.equal(Made(torch.zeros(5), torch.zeros(5), None, 0).truth(batch), batch.truth)
-    looked = Made(torch.zeros(7), torch.zeros(7), None, 2, Window(1, 2, 2)).truth(batch)
+    assert torch.equal(
+        Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), 0).truth(batch), batch.truth
+    )
+    looked = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), 2, Window(1, 2, 2)).truth(batch)
     assert looked.shape == (7, 3, 16, 16) and looked[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
 
 
@@ -228,6 +230,7 @@ def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None
         two = student.pictures(context[2:], batch.keypoints[2:])
         assert found.carried is not None and found.carried.shape == found.pictures.shape == (6, 3, 48, 32)
         torch.testing.assert_close(found.pictures, torch.cat([one, two]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.chosen, found.pictures)
         assert (found.carried[2:4] - batch.shown[2:4]).abs().max() > 0
         window = Window(1, 1, 2)
         part = made_by(Learner(student, 0.5), replace(batch, window=window))
@@ -236,7 +239,7 @@ def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None
 
 def test_only_what_was_carried_costs() -> None:
     truth = torch.zeros(2, 3, 8, 8)
-    plain, off = (Made(truth, truth, carried, 0) for carried in (None, truth + 0.5))
+    plain, off = (Made(truth, truth, carried, truth, 0) for carried in (None, truth + 0.5))
     assert carried_loss(plain, truth, 0.2) == {}
     assert float(carried_loss(off, truth, 0.2)["carried"]) == pytest.approx(0.1, rel=1e-3)
 

@@ -134,9 +134,21 @@ def test_an_open_share_is_the_carried_picture_and_a_change_is_added() -> None:
     torch.testing.assert_close(detail.joined(decoded, carried), carried[:, :3] + change)
 
 
+def test_what_asks_for_sharpness_reaches_the_share_alone() -> None:
+    detail, decoded = trained(), pictures().requires_grad_()
+    carried = torch.cat([pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE)], dim=1).requires_grad_()
+    found = detail.chosen(decoded, carried)
+    torch.testing.assert_close(found, detail.joined(decoded, carried))
+    found.square().sum().backward()
+    assert decoded.grad is None and carried.grad is None
+    last = detail.choice[-1].weight.grad
+    drawn = 3 * HALF * HALF
+    assert last is not None and not last[:drawn].any() and last[drawn:].abs().max() > 0
+
+
 @torch.no_grad()
 def test_what_is_joined_in_a_window_is_the_window_of_what_is_joined() -> None:
-    detail, window, far = trained(), Window(1, 2, 5), 8  # four convolutions at half the resolution
+    detail, window, far = trained(), Window(1, 2, 5), 10  # four convolutions and a smooth share
     decoded, carried = (
         pictures(1, 64, 64),
         torch.cat([pictures(1, 64, 64, 7), torch.rand(1, 1, 64, 64)], dim=1),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowpose.model.losses import charbonnier, feature, gradient
+from flowpose.model.losses import charbonnier, feature, gradient, slopes, texture
 
 
 def stripes() -> Tensor:
@@ -25,14 +25,14 @@ def features(x: Tensor) -> list[Tensor]:
 
 def test_equal_pictures_cost_nothing() -> None:
     assert gradient(stripes(), stripes()) == 0
-    assert feature(features, stripes(), stripes()) == 0
+    assert feature(features(stripes()), features(stripes())) == 0
     assert charbonnier(stripes(), stripes(), 1e-3) < 1.1e-3
 
 
 def test_blur_costs() -> None:
     assert gradient(blurred(), stripes()) > 0.5
     assert charbonnier(blurred(), stripes()) > 0.1
-    assert feature(features, blurred(), stripes()) > 0
+    assert feature(features(blurred()), features(stripes())) > 0
 
 
 def test_brightness_alone_has_no_edges() -> None:
@@ -46,7 +46,24 @@ def test_charbonnier_has_a_slope_everywhere() -> None:
     assert a.grad is not None and (a.grad == 0).all()
 
 
-def test_the_truth_gets_no_gradient() -> None:
-    made, truth = blurred().requires_grad_(True), stripes().requires_grad_(True)
-    feature(features, made, truth).backward()
-    assert made.grad is not None and truth.grad is None
+def both(picture: Tensor, wanted: Tensor) -> float:
+    """The texture loss over pixels, slopes and maps of half the size, of pictures 48 pixels high."""
+    maps = [(f(picture), f(wanted)) for f in (lambda x: x, slopes, lambda x: F.avg_pool2d(x, 2))]
+    return float(texture(maps, 48))
+
+
+def test_texture_asks_for_stripes_and_not_where_they_are() -> None:
+    """Half a period off they cost L1 twice as much as none at all."""
+    wanted = stripes().repeat(1, 1, 3, 3)
+    off, grey = wanted.roll(2, -1), torch.zeros_like(wanted)
+    assert charbonnier(off, wanted) > 1.9 * charbonnier(grey, wanted)
+    assert both(wanted, wanted) == 0 and both(off, wanted) < 1e-2
+    assert both(grey, wanted) > 0.6
+    assert both(grey, wanted) > both(0.5 * wanted, wanted) > 0.3
+
+
+def test_slopes_are_differences_of_neighbours() -> None:
+    x = torch.tensor([[1.0, 2.0, 4.0], [1.0, 5.0, 4.0], [0.0, 0.0, 0.0]])[None, None]
+    found = slopes(x)
+    assert found[0, 0].tolist() == [[1.0, 2.0], [4.0, -1.0]]
+    assert found[0, 1].tolist() == [[0.0, 3.0], [-1.0, -5.0]]

@@ -64,7 +64,7 @@ class Adversarial:
     def losses(self, module: nn.Module, draw: Draw) -> Losses:
         """`loss` has the student's gradient (through the picture) and the heads' own; the others are shown.
 
-        The texture loss reaches the share of detail alone, where there is one (`Detail.chosen`).
+        How much of the carried pixels is let in is trained by losses that do not ask where a stripe is (`_loose`).
         """
         latents, recipe = self.setting.latents, self.setting.job.recipe
         device = next(module.parameters()).device
@@ -75,30 +75,35 @@ class Adversarial:
         look, reference = self._look(batch, made, draw), self.setting.reference.to(device)
         picture = made.pictures.detach().requires_grad_()
         real = truth_losses(picture, truth, reference, self.spec)["real"]
-        contrast = self._contrast(picture, truth, reference)
+        loose = self._loose(picture, truth, reference)
         seen = look(picture)
         fooled = -_mean(module(None, seen))
-        pull, push, more = (torch.autograd.grad(loss, picture)[0] for loss in (real, fooled, contrast))
+        pull, push, more = (torch.autograd.grad(loss, picture)[0] for loss in (real, fooled, loose))
         critic = self._critic(module, [each.detach() for each in seen], look, truth)
         share = self.spec.share * trust(critic.detach())
         scale = share * pull.norm() / push.norm().clamp_min(1e-12)
-        student = (made.pictures * (pull + scale * push)).sum() + (made.chosen * more).sum()
+        student = (made.drawn * (pull + scale * push)).sum()
+        if made.chosen is not None:
+            student = student + (made.chosen * (more + scale * push)).sum()
         own = {
             **self._steady(module, batch, made, draw),
             **carried_loss(made, truth, self.setting.spec.carried),
         }
-        shown = {"real": real, "texture": contrast, "fooled": fooled, "critic": critic, "scale": scale, **own}
+        shown = {"real": real, "loose": loose, "fooled": fooled, "critic": critic, "scale": scale, **own}
         total = student + critic + sum(own.values(), start=critic.new_zeros(()))
         return {"loss": total, **{name: value.detach() for name, value in shown.items()}}
 
-    def _contrast(self, picture: Tensor, truth: Tensor, reference: Autoencoder) -> Tensor:
-        """The weighted texture loss of pictures."""
+    def _loose(self, picture: Tensor, truth: Tensor, reference: Autoencoder) -> Tensor:
+        """What the share of detail is trained by: mean colours and local contrast, wherever in a window they lie."""
         if not self.spec.texture:
-            return 0 * picture.sum()
+            return charbonnier(picture, truth)
         with torch.no_grad():
             wanted = [slopes(truth), *reference.features(truth)[:3]]
         found = [slopes(picture), *reference.features(picture)[:3]]
-        return self.spec.texture * texture(list(zip(found, wanted, strict=True)), picture.shape[-2])
+        colours = charbonnier(
+            F.avg_pool2d(picture, STRIDE, HALF_BLOCK), F.avg_pool2d(truth, STRIDE, HALF_BLOCK)
+        )
+        return colours + self.spec.texture * texture(list(zip(found, wanted, strict=True)), picture.shape[-2])
 
     def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
         """The frozen features of the batch's pictures, at times and with noise that real and made ones share.

@@ -102,7 +102,8 @@ class Made:
         latents: f32[B + second, c, h, w].
         pictures: f32[B + second, 3, H, W], or the window of them.
         carried: the sources' own pixels where they are to go, of the pictures' shape; None without detail.
-        chosen: the same pictures; gradients through them reach the share of detail alone (everything without detail).
+        drawn, chosen: the same pictures with a part of the gradient each (`Detail.halves`); without detail `drawn` has
+            all of it, and there is no `chosen`.
         second: how many have two evaluations.
         window: see `Conditions`.
     """
@@ -110,7 +111,8 @@ class Made:
     latents: Tensor
     pictures: Tensor
     carried: Tensor | None
-    chosen: Tensor
+    drawn: Tensor
+    chosen: Tensor | None
     second: int
     window: Window | None = None
 
@@ -216,15 +218,19 @@ class Learner(nn.Module):
 
     def forward(
         self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """(latents, pictures, carried, chosen) as in `Made`; or the mean velocity alone, from `at`: x, t, r."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """(latents, drawn, chosen, carried) as in `Made`; or the mean velocity alone, from `at`: x, t and r."""
         student = self.student[0].to(batch.source.device)
         context = student.context(batch.source)
         pose, where = self.flow.pose_tokens(batch.keypoints, context)
         if at is not None:
             x, t, r = at
-            nothing = x.new_zeros(0)
-            return self.flow.velocity(x, self.flow.modulation(t, r), context, pose), nothing, None, nothing
+            return (
+                self.flow.velocity(x, self.flow.modulation(t, r), context, pose),
+                x.new_zeros(0),
+                None,
+                None,
+            )
         noise = student.noise.expand(len(batch.source), -1, -1, -1)
         latents, shown = [noise + self._velocity(noise, 0.0, 1.0, context, pose)], batch.shown
         if self.share:
@@ -235,11 +241,10 @@ class Learner(nn.Module):
         found = torch.cat(latents)
         decoded = decode(student.autoencoder, found, batch.window)
         if self.detail is None or where is None:
-            return found, decoded, None, decoded
+            return found, decoded, None, None
         carried = self.detail.carried(found, where, shown)
         carried = batch.window.of(carried) if batch.window else carried
-        chosen = self.detail.chosen(decoded, carried)
-        return found, self.detail.joined(decoded, carried), carried[:, :3], chosen
+        return found, *self.detail.halves(decoded, carried), carried[:, :3]
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """The end of two evaluations; the first is held fixed, since it has losses of its own."""
@@ -255,8 +260,9 @@ class Learner(nn.Module):
 
 def made_by(module: nn.Module, batch: Conditions) -> Made:
     """What the student makes of a batch."""
-    latents, pictures, carried, chosen = module(batch)
-    return Made(latents, pictures, carried, chosen, len(pictures) - len(batch.source), batch.window)
+    latents, drawn, chosen, carried = module(batch)
+    pictures = drawn if chosen is None else drawn + (chosen - chosen.detach())
+    return Made(latents, pictures, carried, drawn, chosen, len(drawn) - len(batch.source), batch.window)
 
 
 def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:

@@ -82,15 +82,17 @@ class Detail(nn.Module):
         share, change = self._choice(decoded, carried)
         return decoded + share * (carried[:, :3] - decoded) + change
 
-    def chosen(self, decoded: Tensor, carried: Tensor) -> Tensor:
-        """The same as `joined`, with a gradient to the share of carried pixels alone.
+    def halves(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+        """`joined` twice, with half of its gradient each: to everything but the share, and to the share alone.
 
-        What asks for sharpness comes this way. It can let in more of the source, and cannot draw: through the latents the
-        cheapest contrast is a seam at every block, through `change` a checkerboard, and people-128 was full of either
-        within 100 iterations.
+        Carried stripes may be off by a pixel and right to the eye, so the share is trained by losses of its own. And what
+        asks for contrast must reach nothing else: through the latents the cheapest contrast is a seam at every block,
+        through `change` a checkerboard, and people-128 was full of either within 100 iterations.
         """
-        share, change = self._choice(decoded.detach(), carried.detach())
-        return decoded.detach() + share * (carried[:, :3] - decoded).detach() + change.detach()
+        share, change = self._choice(decoded, carried)
+        drawn = decoded + share.detach() * (carried[:, :3] - decoded) + change
+        open_, _ = self._choice(decoded.detach(), carried.detach())
+        return drawn, drawn.detach() + (open_ - open_.detach()) * (carried[:, :3] - decoded).detach()
 
     def _choice(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """(share f32[B, 1, H, W] in 0..1 of the carried picture, smooth; change f32[B, 3, H, W])."""

@@ -19,10 +19,12 @@ class OpenVinoGraph:
     """A compiled model with one inference request; a lock keeps threads apart, a request holds one run."""
 
     def __init__(self, path: Path, threads: int, precision_hint: str) -> None:
-        options = {
+        options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": precision_hint,
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
+            # Weights kept in a byte are only kept so: by default their layers' inputs are rounded to 8 bits as well.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         self._path, self._lock = path, threading.Lock()
         try:

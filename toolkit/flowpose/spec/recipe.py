@@ -273,7 +273,8 @@ class AdversarialFinish(Spec):
             real from made well; less where it does not.
         truth, gradient, feature: weights of the losses to the true picture that stay.
         texture: weight of the difference in local contrast, of edges and own-encoder maps, wherever it lies
-            (flowpose.model.losses.texture); beside the pixel loss, as `gradient` and `feature`.
+            (flowpose.model.losses.texture), beside that of mean colours: how much of the carried pixels is let in is
+            trained by these two. 0 leaves that to the pixel loss, which lets in next to nothing.
         steady: weight of how much the picture changes when the joints of a still pose are moved as the noise of a
             detector moves them (`train.poses.spread`), on a quarter of the batch; 0 leaves it out. A critic alone
             rewards detail that jumps with every joint.
