@@ -85,6 +85,8 @@ def finish(job: Job) -> Artifact:
         raise ArtifactError(job.path, "needs recipe.finish and the teacher", fix="flowpose train")
     setting = set_up(job, recipe.distill, teacher)
     student = trainable(load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER), recipe.distill)
+    if student.detail is not None and spec.texture:
+        student.detail.open()
     contest = Adversarial(setting, spec, student, recipe.distill.second)
     _train(job, contest.module, contest.losses, student, spec.optim)
     return _sealed(job, student)

@@ -16,7 +16,7 @@ from flowpose.model.autoencoder import Residual, conv
 from flowpose.model.limb_field import PLACES, SPLIT
 
 SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
-CLOSED = -2.0  # where the choice between the two pictures starts: 12 % of the sampled one
+CLOSED, OPEN = -2.0, 1.0  # logits of the share of the sampled picture, where training starts: 12 % and 73 %
 HALF = 2  # the choice is made at half the picture's resolution, four pixels at once
 
 
@@ -56,6 +56,17 @@ class Detail(nn.Module):
             nn.init.zeros_(last.weight)
         nn.init.constant_(found.bias[3 * HALF * HALF :], CLOSED)
 
+    @torch.no_grad()
+    def open(self) -> None:
+        """Starts the share anew, at OPEN everywhere.
+
+        From a small share no way leads up: a faint stripe over a blurred edge has less contrast than the edge alone.
+        """
+        last = self.choice[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None  # made so above
+        last.weight[3 * HALF * HALF :] = 0
+        last.bias[3 * HALF * HALF :] = OPEN
+
     def carried(self, latents: Tensor, where: Tensor, pictures: Tensor) -> Tensor:
         """f32[B, 4, H, W]: the source sampled at every pixel of the target, and how unsure the match is there.
 
@@ -85,9 +96,9 @@ class Detail(nn.Module):
     def halves(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """`joined` twice, with half of its gradient each: to everything but the share, and to the share alone.
 
-        Carried stripes may be off by a pixel and right to the eye, so the share is trained by losses of its own. And what
-        asks for contrast must reach nothing else: through the latents the cheapest contrast is a seam at every block,
-        through `change` a checkerboard, and people-128 was full of either within 100 iterations.
+        Carried stripes may be off by a pixel and right to the eye, so the share is trained by losses of its own. And
+        what asks for contrast must reach nothing else: through the latents the cheapest contrast is a seam at every
+        block, through `change` a checkerboard, and people-128 was full of either within 100 iterations.
         """
         share, change = self._choice(decoded, carried)
         drawn = decoded + share.detach() * (carried[:, :3] - decoded) + change

@@ -28,7 +28,7 @@ from flowpose.model.generator import Generator
 from flowpose.model.weights import load_generator
 
 SCALES = "scales.safetensors"
-# detail.offsets is left out: OpenVINO 2026.4 takes a scale 30 times too large for its input, the join of latents and places.
+# detail.offsets is left out: OpenVINO 2026.4 scales its input, latents joined with places, 30 times too coarsely.
 EDGE = ("flow.before", "flow.down", "flow.low", "flow.attention", "flow.up", "flow.after")
 FRAME_RATE = ("flow.pose", "flow.blocks", *EDGE, "flow.head", "autoencoder.decoder", "detail.choice")
 # Weights use the codes -64..64 of INT8. x86 CPUs without VNNI add two u8 x s8 products in 16 bits, which saturate
