@@ -114,7 +114,7 @@ class Known(nn.Module):
 
     def forward(
         self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, None, Tensor]:
+    ) -> tuple[Tensor, Tensor, None, None]:
         x, t, r = at
         t, r = (each[:, None, None, None] for each in (t, r))
-        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None, x.new_zeros(0)
+        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None, None

@@ -138,13 +138,13 @@ def numbered_conditions(count: int) -> Conditions:
 
 def test_truth_is_repeated_for_second_evaluations() -> None:
     batch = numbered_conditions(5)
-    made = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), 2)
+    made = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, 2)
     assert made.like(torch.arange(5)).tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert made.truth(batch)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert torch.equal(
-        Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), 0).truth(batch), batch.truth
+        Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), None, 0).truth(batch), batch.truth
     )
-    looked = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), 2, Window(1, 2, 2)).truth(batch)
+    looked = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, 2, Window(1, 2, 2)).truth(batch)
     assert looked.shape == (7, 3, 16, 16) and looked[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
 
 
@@ -230,7 +230,8 @@ def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None
         two = student.pictures(context[2:], batch.keypoints[2:])
         assert found.carried is not None and found.carried.shape == found.pictures.shape == (6, 3, 48, 32)
         torch.testing.assert_close(found.pictures, torch.cat([one, two]), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(found.chosen, found.pictures)
+        for half in (found.drawn, found.chosen):
+            torch.testing.assert_close(half, found.pictures)
         assert (found.carried[2:4] - batch.shown[2:4]).abs().max() > 0
         window = Window(1, 1, 2)
         part = made_by(Learner(student, 0.5), replace(batch, window=window))
@@ -239,7 +240,7 @@ def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None
 
 def test_only_what_was_carried_costs() -> None:
     truth = torch.zeros(2, 3, 8, 8)
-    plain, off = (Made(truth, truth, carried, truth, 0) for carried in (None, truth + 0.5))
+    plain, off = (Made(truth, truth, carried, truth, None, 0) for carried in (None, truth + 0.5))
     assert carried_loss(plain, truth, 0.2) == {}
     assert float(carried_loss(off, truth, 0.2)["carried"]) == pytest.approx(0.1, rel=1e-3)
 

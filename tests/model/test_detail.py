@@ -9,7 +9,7 @@ from quantize.tiny_student import generator, recipe
 from torch import Tensor, nn
 
 from flowpose.distill.student import Window
-from flowpose.model.detail import CLOSED, HALF, SHIFT, Detail, on_grid, packed, unpacked
+from flowpose.model.detail import CLOSED, HALF, OPEN, SHIFT, Detail, on_grid, packed, unpacked
 from flowpose.model.generator import Generator, build_detail
 from flowpose.model.limb_field import JOINTS, PLACES, SPLIT, token_order
 from flowpose.model.transformer import Match
@@ -134,16 +134,39 @@ def test_an_open_share_is_the_carried_picture_and_a_change_is_added() -> None:
     torch.testing.assert_close(detail.joined(decoded, carried), carried[:, :3] + change)
 
 
-def test_what_asks_for_sharpness_reaches_the_share_alone() -> None:
-    detail, decoded = trained(), pictures().requires_grad_()
-    carried = torch.cat([pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE)], dim=1).requires_grad_()
-    found = detail.chosen(decoded, carried)
-    torch.testing.assert_close(found, detail.joined(decoded, carried))
-    found.square().sum().backward()
-    assert decoded.grad is None and carried.grad is None
-    last = detail.choice[-1].weight.grad
-    drawn = 3 * HALF * HALF
-    assert last is not None and not last[:drawn].any() and last[drawn:].abs().max() > 0
+def test_the_gradient_of_what_is_joined_has_two_halves() -> None:
+    detail = trained()
+    drawn_rows = slice(3 * HALF * HALF)
+    gradients = []
+    for part in ("whole", "drawn", "chosen"):
+        decoded = pictures().requires_grad_()
+        carried = torch.cat(
+            [pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE, generator=torch.Generator().manual_seed(3))],
+            dim=1,
+        )
+        drawn, chosen = detail.halves(decoded, carried)
+        whole = detail.joined(decoded, carried)
+        for half in (drawn, chosen):
+            torch.testing.assert_close(half, whole)
+        detail.zero_grad()
+        {"whole": whole, "drawn": drawn, "chosen": chosen}[part].square().sum().backward()
+        gradients.append((decoded.grad, detail.choice[-1].weight.grad.clone()))
+    (_, all_of_it), (to_decoded, drawn_part), (nothing, share_part) = gradients
+    assert to_decoded is not None and nothing is None
+    assert not drawn_part[3 * HALF * HALF :].any() and not share_part[drawn_rows].any()
+    assert share_part.abs().max() > 0
+    torch.testing.assert_close(drawn_part + share_part, all_of_it, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_detail_is_opened_everywhere() -> None:
+    detail = trained()
+    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.zeros(2, 1, HEIGHT, WIDE)], dim=1)
+    _, change = detail._choice(decoded, carried)
+    detail.open()
+    share, same = detail._choice(decoded, carried)
+    torch.testing.assert_close(share, torch.sigmoid(torch.tensor(OPEN)).expand_as(share))
+    torch.testing.assert_close(same, change)
 
 
 @torch.no_grad()
