@@ -122,7 +122,7 @@ def test_wrong_videos_are_errors(tmp_path: Path) -> None:
 
 def test_the_report_holds_everything_and_nothing_from_outside(tmp_path: Path) -> None:
     rows = [
-        StageRow("teacher", 16, "fp32", 40.5, 812.3, 901.0, 0.9, 21.5, 0.8, 0.05, 0.93),
+        StageRow("teacher", 16, "fp32", 40.5, 812.3, 901.0, 0.9, 1.1, 21.5, 0.8, 0.05, 0.93),
         StageRow("int8", 1, "int8", 9.1, 11.25, 12.5),
     ]
     path = write_html(

@@ -28,6 +28,7 @@ QUALITY: tuple[tuple[str, str, int], ...] = (
     ("ssim", "SSIM", 3),
     ("own_lpips", "LPIPS", 3),
     ("spectrum_top", "octave", 2),
+    ("grid", "grid", 2),
     ("pck", "PCK", 3),
     ("identity", "who", 3),
     ("jitter", "jitter", 2),
@@ -36,7 +37,8 @@ QUALITY: tuple[tuple[str, str, int], ...] = (
 """Metrics of the quality table: name, heading (short, for 80 columns), digits after the point."""
 
 LEGEND = (
-    "LPIPS: own-LPIPS. octave: amplitude of the finest one, 1 is as sharp as the truth. PCK: at 0.1. who: likeness"
+    "LPIPS: own-LPIPS. octave: amplitude of the finest one, 1 is as sharp as the truth. grid: detail that repeats"
+    " with blocks of 8 pixels, 1 is none. PCK: at 0.1. who: likeness"
     " of the person. jitter: levels a pixel, of poses. flicker: 1 is as steady as the truth, of people."
     " \u00b1: half of the 95 % bootstrap interval; its bounds, n and more metrics with --json."
 )

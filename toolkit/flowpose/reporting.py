@@ -159,7 +159,7 @@ def _row(
     )
 
 
-QUALITY = ("spectrum_top", "psnr", "ssim", "own_lpips", "pck", "jitter")
+QUALITY = ("spectrum_top", "grid", "psnr", "ssim", "own_lpips", "pck", "jitter")
 PRECISIONS = {**{row: precision for precision, row in OWN.items()}, "int8": "int8"}
 
 

@@ -28,6 +28,7 @@ class StageRow:
         megabytes: size of what the runtime needs.
         ms_p50, ms_p95: latency of a frame.
         spectrum_top: amplitude ratio of the finest octave against the truth, 1 is as sharp.
+        grid: how far fine detail repeats with blocks of 8 pixels, 1 is not at all.
         pck: share of joints found where asked.
         jitter: levels that the picture of a still pose changes by a pixel that its joints are moved.
     """
@@ -39,6 +40,7 @@ class StageRow:
     ms_p50: float | None = None
     ms_p95: float | None = None
     spectrum_top: float | None = None
+    grid: float | None = None
     psnr: float | None = None
     ssim: float | None = None
     own_lpips: float | None = None
@@ -55,6 +57,7 @@ COLUMNS: tuple[tuple[str, int], ...] = (
     ("ms p50", 2),
     ("ms p95", 2),
     ("top octave", 2),
+    ("grid", 2),
     ("PSNR dB", 2),
     ("SSIM", 3),
     ("own-LPIPS", 3),
