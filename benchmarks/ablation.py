@@ -24,7 +24,7 @@ from flowpose.runtime.machine import machine
 from flowpose.spec.reading import load_recipe
 
 Settings = Mapping[str, Any]
-COLUMNS = ("psnr", "ssim", "own_lpips", "spectrum_top", "pck", "identity")
+COLUMNS = ("psnr", "ssim", "own_lpips", "kid", "spectrum_top", "grid", "pck", "identity")
 TRUTH: Settings = {"method": "trajectory", "solved": 0.0}
 PAIRS = {"pairs": 256, "solved": 0.5}
 
@@ -36,12 +36,17 @@ METHODS: Mapping[str, Settings] = {
     "bootstrap, z* fixed": {"method": "bootstrap", "noise": "fixed"},
     "flow map, z* fixed": {"method": "flowmap", "noise": "fixed", "steps": 2},
     "truth only, two steps": {**TRUTH, "steps": 2},
+    "truth only, detail": {**TRUTH, "detail": True},
     "edge student": {**TRUTH, "student": {"kind": "edge"}},
 }
-FINISHED: Mapping[str, Settings] = {
-    "truth only + adversarial": TRUTH,
-    "trajectory + adversarial": {"method": "trajectory", **PAIRS},
-    "flow map + adversarial": {"method": "flowmap", "noise": "fixed", "steps": 2},
+FINISHED: Mapping[str, tuple[Settings, Settings]] = {
+    "truth only + adversarial": (TRUTH, {}),
+    "trajectory + adversarial": ({"method": "trajectory", **PAIRS}, {}),
+    "flow map + adversarial": ({"method": "flowmap", "noise": "fixed", "steps": 2}, {}),
+    "truth only, detail + adversarial": (
+        {**TRUTH, "detail": True},
+        {"share": 0.3, "texture": 0.35, "steady": 2.5},
+    ),
 }
 POSES = ("limb-field", "skeleton-latent")
 
@@ -67,8 +72,8 @@ def variants(iterations: int, batch: int, seed: int) -> Iterator[tuple[str, list
         [f"regressor={json.dumps({'optim': whole})}", "finish=null", "gates=[]"],
         "regressor",
     )
-    for name, settings in FINISHED.items():
-        finish = json.dumps({"optim": end})
+    for name, (settings, own) in FINISHED.items():
+        finish = json.dumps({**own, "optim": end})
         over = [
             f"distill={json.dumps({**settings, 'optim': half})}",
             f"finish={finish}",
@@ -85,6 +90,7 @@ def teachers(iterations: int, batch: int, seed: int) -> Iterator[tuple[str, list
         over = [
             f"model.pose={pose}",
             f"train.optim={json.dumps(run)}",
+            f"train.joints.iterations={2 * iterations}",
             "evaluate.teacher_steps=[1, 16]",
             "gates=[]",
         ]
