@@ -45,7 +45,7 @@ FINISHED: Mapping[str, tuple[Settings, Settings]] = {
     "flow map + adversarial": ({"method": "flowmap", "noise": "fixed", "steps": 2}, {}),
     "truth only, detail + adversarial": (
         {**TRUTH, "detail": True},
-        {"share": 0.3, "texture": 0.35, "steady": 2.5},
+        {"share": 0.3, "texture": 0.5, "steady": 1.0},
     ),
 }
 POSES = ("limb-field", "skeleton-latent")
