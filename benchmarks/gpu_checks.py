@@ -224,7 +224,7 @@ def _adversarial_step(there: World, device: torch.device) -> Outputs:
 def _differentiated(module: nn.Module, losses: Outputs) -> Outputs:
     """The shown losses as one vector, and the gradient of all weights as another."""
     losses["loss"].backward()
-    shown = [value.detach().float() for name, value in losses.items() if name != "loss"]
+    shown = [value.detach().float() for name, value in losses.items() if name != "loss" or len(losses) == 1]
     found = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
     return {"losses": torch.stack(shown), "gradient": torch.cat(found)}
 

@@ -90,8 +90,8 @@ class Painted(nn.Module):
         super().__init__()
         self.pictures = nn.Parameter(pictures)
 
-    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None, Tensor]:
-        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None, self.pictures
+    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None, None]:
+        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None, None
 
 
 def gradients(base: Setting, **changes: Any) -> tuple[Tensor, Tensor, Any]:

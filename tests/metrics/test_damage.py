@@ -98,7 +98,8 @@ def people(judge: Judge) -> Rows:
 
 
 def test_the_table_is_of_all_scores() -> None:
-    assert set(LOSES) == {field.name for field in fields(Scores)}
+    others = {"grid"}  # of a picture alone: what it sees is planted in test_grid.py
+    assert set(LOSES) == {field.name for field in fields(Scores)} - others
     for damage in range(3):
         assert any(row[damage] is not None for row in LOSES.values())
 

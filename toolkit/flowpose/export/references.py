@@ -33,7 +33,9 @@ from flowpose.quantize.samples import Samples
 from flowpose.spec.manifest import Measurement, Reference
 
 FOLDER = "references"
-STORED = 42.0  # dB, the least PSNR of pictures from stored weights to those from the weights themselves: 2 levels
+STORED = (
+    42.0  # dB, the least PSNR of pictures from stored weights to those from the weights themselves: 2 levels
+)
 
 Images = NDArray[np.uint8]
 
