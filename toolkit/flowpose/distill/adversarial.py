@@ -44,7 +44,7 @@ class Contest(nn.Module):
 
     def forward(
         self, batch: Conditions | None, maps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | list[Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None] | list[Tensor]:
         """What the student makes of a batch, or the heads' scores of maps."""
         if maps is not None:
             return self.heads(maps)  # type: ignore[no-any-return]

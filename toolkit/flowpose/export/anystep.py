@@ -25,7 +25,7 @@ IR_VERSION = 10  # the newest that all supported backends read
 def any_step(
     generator: Generator, example: Mapping[str, Tensor], opset: int, grid: Sequence[float] | None = None
 ) -> onnx.ModelProto:
-    """The graph (context f32[1 + L, 2, Ns, C], keypoints f32[133, 3], times f32[K + 1]) -> frame u8[H, W, 3].
+    """The graph (context f32[1 + L + R, 2, Ns, C], keypoints f32[133, 3], times f32[K + 1]) -> frame u8[H, W, 3].
 
     Args:
         generator: its own grid and solver do not matter.

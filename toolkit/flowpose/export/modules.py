@@ -24,7 +24,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Source(nn.Module):
-    """source u8[H, W, 3] -> context f32[1 + L, 2, Ns, C]."""
+    """source u8[H, W, 3] -> context f32[1 + L + R, 2, Ns, C], with R layers of pixels for a student with detail."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()

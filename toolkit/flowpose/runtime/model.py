@@ -88,7 +88,7 @@ class Model:
         return Session(self, self.encode(picture), size)
 
     def encode(self, source: Any) -> Context:
-        """Returns the context f32[1+L,2,Ns,C] of a source u8[h,w,3] (letterboxed), kept if it is."""
+        """Returns the context f32[1+L+R,2,Ns,C] of a source u8[h,w,3] (letterboxed), kept if it is."""
         picture = image.fit(image.check(source, "source"), *self.size)
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
         if digest in self._contexts:
@@ -114,7 +114,7 @@ class Model:
         """Returns u8[H,W,3] from a context of `encode`.
 
         Args:
-            context: f32[1+L,2,Ns,C].
+            context: f32[1+L+R,2,Ns,C].
             pose: a Pose, or an array that `Pose.of` reads; pixels of its canvas, or of the frame where it has
                 no size.
             format: name of the array's format.
@@ -188,7 +188,7 @@ class Session:
 
     Attributes:
         model: the model.
-        context: f32[1+L,2,Ns,C] of the source.
+        context: f32[1+L+R,2,Ns,C] of the source.
         size: (height, width) of the source picture, the canvas of poses that have no size.
     """
 
