@@ -242,7 +242,8 @@ def _source_joints(job: Job, generator: Generator) -> list[Measurement]:
         return []
     val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
     part = slice(JUDGED)
-    found = generator.flow.source.joints(generator.autoencoder.encode(to_tensor(val.images[part]))).numpy()
+    latents = _encoded(generator.autoencoder, val.images[part], "latents, val", False).float()
+    found = generator.flow.source.joints(latents).numpy()
     right = [pose_accuracy(a, b).pck for a, b in zip(found, val.keypoints[part], strict=True)]
     return [
         job.measured("source_joints_pck", float(np.mean(right)), n=len(right), split="val", against="truth")
