@@ -19,6 +19,7 @@ from flowpose.data.figures_set import figures
 from flowpose.distill import METHODS
 from flowpose.distill.adversarial import Adversarial
 from flowpose.distill.student import (
+    Compared,
     Learner,
     Setting,
     carried_loss,
@@ -193,29 +194,29 @@ def _teacher_step(there: World, device: torch.device) -> Outputs:
     return _differentiated(flow, flow_losses(flow, batch, recipe.train, draw.noise))
 
 
-def setting_of(there: World, spec: Distillation) -> Setting:
+def setting_of(there: World, spec: Distillation, device: torch.device) -> Setting:
     """The setting of a method, with networks of its own."""
     teacher = copy.deepcopy(there.teacher).requires_grad_(False)
-    reference = copy.deepcopy(teacher.autoencoder)
-    return Setting(job=there.job, spec=spec, teacher=teacher, latents=there.latents, reference=reference)
+    reference = copy.deepcopy(teacher.autoencoder).to(device)
+    return Setting(there.job, spec, teacher, there.latents, reference, reference.features)
 
 
 def _step(there: World, spec: Distillation, device: torch.device) -> Outputs:
     """One training step of a method, put together as flowpose.distill.distill does."""
-    setting, draw = setting_of(there, spec), Draw.at(there.seed, 3)
+    setting, draw = setting_of(there, spec, device), Draw.at(there.seed, 3)
     method = METHODS[type(spec)](setting)
     module = Learner(student_of(there, spec), spec.second).to(device)
     batch = method.draw(draw.rng, BATCH).looking(draw.rng, spec.crop).on(device)
     made = made_by(module, batch)
     own = {**method.losses(module, batch, made, draw), **carried_loss(made, made.truth(batch), spec.carried)}
-    real = truth_losses(made.pictures, made.truth(batch), setting.reference.to(device), spec)
+    real = truth_losses(Compared(made.pictures, made.truth(batch), setting.features), spec)
     total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
     return _differentiated(module, {"loss": total, **own, **real})
 
 
 def _adversarial_step(there: World, device: torch.device) -> Outputs:
     spec = DISTILLATIONS["truth only"]
-    setting, student = setting_of(there, spec), student_of(there, spec)
+    setting, student = setting_of(there, spec, device), student_of(there, spec)
     contest = Adversarial(setting, AdversarialFinish(optim=OPTIM), student, spec.second)
     module = contest.module.to(device)
     return _differentiated(module, contest.losses(module, Draw.at(there.seed, 4)))

@@ -11,7 +11,7 @@ from flowpose.comparison import (
     Motion,
     Pairs,
     copy_source,
-    flickers,
+    in_motion,
     jitter,
     measurements,
     motions_of,
@@ -113,13 +113,13 @@ def moving(frames: int = 6) -> Motion:
     return Motion(truths[0], truths, np.ones((frames, 133, 3), np.float32))
 
 
-def test_flicker_is_one_for_the_truth_and_more_for_noise() -> None:
+def test_motion_and_flicker_are_one_for_the_truth_and_more_for_noise() -> None:
     motion = moving()
     rng = np.random.default_rng(1)
-    truth = flickers(lambda sources, keypoints: motion.truths, [motion])
-    noisy = flickers(lambda s, k: rng.integers(0, 256, motion.truths.shape).astype(np.uint8), [motion])
-    assert truth.value == pytest.approx(1) and truth.n == 1
-    assert noisy.value > 2
+    truth = in_motion(lambda sources, keypoints: motion.truths, [motion])
+    noisy = in_motion(lambda s, k: rng.integers(0, 256, motion.truths.shape).astype(np.uint8), [motion])
+    assert all(each.value == pytest.approx(1) and each.n == 1 for each in truth.values())
+    assert set(truth) == {"motion", "flicker"} and min(each.value for each in noisy.values()) > 2
 
 
 def sequences(names: list[str]) -> Pictures:

@@ -123,6 +123,7 @@ def test_sequences_give_flicker(model: Artifact, people: Path) -> None:
     rows = {each["name"]: each["metrics"] for each in evaluate_model(model.path, **given)["rows"]}
     assert rows["student-1"]["flicker"]["n"] == 2
     assert rows["copy-source"]["flicker"]["value"] == 0, "a still picture"
+    assert rows["copy-source"]["motion"]["value"] == 0 < rows["student-1"]["motion"]["value"]
 
 
 def test_what_cannot_be_read_is_an_error(model: Artifact, people: Path, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from flowpose.errors import GateFailed, IntegrityError, MissingDependency, SpecE
 from flowpose.gates import Case, judged, measured
 from flowpose.job import ORDER, stage_keys
 from flowpose.pipeline import MAKERS, Run, maker
+from flowpose.spec.judging import Gate
 from flowpose.spec.reading import load_calibration, load_target
-from flowpose.spec.recipe import Gate, Recipe
+from flowpose.spec.recipe import Recipe
 
 AGAIN = """
 import json, sys

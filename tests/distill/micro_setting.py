@@ -58,7 +58,7 @@ def setting(root: Path, spec: Distillation) -> Setting:
         teacher.noise.zero_()
     job = Job(recipe=whole, stage="distill", key="0" * 64, root=root)
     reference = generator(whole).autoencoder.requires_grad_(False)
-    return Setting(job=job, spec=spec, teacher=teacher, latents=latents_of(teacher), reference=reference)
+    return Setting(job, spec, teacher, latents_of(teacher), reference, reference.features)
 
 
 def student_of(made: Setting) -> Generator:
@@ -114,7 +114,7 @@ class Known(nn.Module):
 
     def forward(
         self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor, Tensor, None, None, None]:
         x, t, r = at
         t, r = (each[:, None, None, None] for each in (t, r))
-        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None, None
+        return self.mean(x, t, r) + self.offset + torch.zeros_like(x), x.new_zeros(0), None, None, None

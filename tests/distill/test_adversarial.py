@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowpose.distill import adversarial
 from flowpose.distill.adversarial import HALF_BLOCK, Adversarial, jittered, shifted
 from flowpose.distill.heads import Eyes, Heads
-from flowpose.distill.student import Conditions, Setting, truth_losses
+from flowpose.distill.student import Compared, Conditions, Setting, truth_losses
 from flowpose.flow import interpolate
 from flowpose.model.detail import HALF
 from flowpose.model.transformer import modulate
@@ -71,7 +71,7 @@ def test_one_head_a_map_and_small_scores() -> None:
 def test_each_gradient_reaches_its_own_network(base: Setting) -> None:
     contest = contest_of(base)
     losses = contest.losses(contest.module, Draw.at(0, 0))
-    assert set(losses) == {"loss", "real", "loose", "fooled", "critic", "scale"}
+    assert set(losses) == {"loss", "real", "seams", "loose", "fooled", "critic", "scale"}
     assert all(torch.isfinite(value).all() for value in losses.values())
     losses["loss"].backward()
     module = contest.module
@@ -90,8 +90,8 @@ class Painted(nn.Module):
         super().__init__()
         self.pictures = nn.Parameter(pictures)
 
-    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None, None]:
-        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None, None
+    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None, None, None]:
+        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None, None, None
 
 
 def gradients(base: Setting, **changes: Any) -> tuple[Tensor, Tensor, Any]:
@@ -101,10 +101,12 @@ def gradients(base: Setting, **changes: Any) -> tuple[Tensor, Tensor, Any]:
     pictures = truth.flip(-2).clone()
     painted = Painted(pictures)
     contest.module.learner = painted
-    losses = contest.losses(contest.module, Draw.at(0, 0))
+    with pytest.MonkeyPatch.context() as still:
+        still.setattr(adversarial, "shifted", lambda pictures, *_: pictures)
+        losses = contest.losses(contest.module, Draw.at(0, 0))
     losses["loss"].backward()
     alone = pictures.clone().requires_grad_()
-    truth_losses(alone, truth, base.reference, contest.spec)["real"].backward()
+    truth_losses(Compared(alone, truth, base.features), contest.spec)["real"].backward()
     assert painted.pictures.grad is not None and alone.grad is not None
     return painted.pictures.grad, alone.grad, losses
 

@@ -15,7 +15,7 @@ from flowpose.distill.student import Made, Setting
 from flowpose.optimize import Draw
 
 FLOOR = 1e-3  # of the Charbonnier loss
-NOTHING_MADE = Made(torch.zeros(0), torch.zeros(0), None, torch.zeros(0), None, 0)
+NOTHING_MADE = Made(torch.zeros(0), torch.zeros(0), None, torch.zeros(0), None, None, 0)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 def loss(base: Setting, student: Known, velocity: Any, noise: Tensor | None = None, **changes: Any) -> Tensor:
     made = with_field(base, velocity, noise)
-    made = Setting(made.job, distillation("bootstrap", **changes), made.teacher, made.latents, made.reference)
+    made = Setting(
+        made.job,
+        distillation("bootstrap", **changes),
+        made.teacher,
+        made.latents,
+        made.reference,
+        made.features,
+    )
     found = Bootstrap(made).losses(student, batch_of(base), NOTHING_MADE, Draw.at(0, 0))
     assert set(found) == {"bootstrap"}
     return found["bootstrap"]

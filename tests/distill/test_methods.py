@@ -13,13 +13,14 @@ from quantize.tiny_student import generator, make_artifact, recipe
 
 from flowpose.artifact import open_artifact
 from flowpose.distill import METHODS, distill, finish, regressor_spec, train_regressor
-from flowpose.distill.student import Learner, made_by, truth_losses
+from flowpose.distill.student import Compared, Learner, made_by, set_up, truth_losses
 from flowpose.errors import ArtifactError
 from flowpose.job import Job
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.weights import DISTILLATIONS, load_generator
 from flowpose.optimize import Draw
 from flowpose.spec.recipe import DistillSpec, RegressorSpec
+from flowpose.train.features import FeatureNetwork
 
 STUDENTS = {"same": {"kind": "same"}, "edge": {"kind": "edge", "width": 32}}
 
@@ -41,7 +42,7 @@ def test_every_method_trains_every_student(method: str, student: str, crop: int,
     batch = row.draw(draw.rng, 4).looking(draw.rng, spec.crop)
     found = made_by(learner, batch)
     own = row.losses(learner, batch, found, draw)
-    real = truth_losses(found.pictures, found.truth(batch), made.reference, spec)["real"]
+    real = truth_losses(Compared(found.pictures, found.truth(batch), made.features), spec)["real"]
     assert own and all(torch.isfinite(value) and value.requires_grad for value in own.values())
     (real + torch.stack(list(own.values())).sum()).backward()
     head = learner.flow.head.weight.grad
@@ -55,7 +56,7 @@ def test_the_baseline_is_the_truth_alone(tmp_path: Path) -> None:
     assert spec.crop == 16 and spec.optim.iterations == 5 and spec.solved == 0
     made = setting(tmp_path, spec)
     truth = batch_of(made).truth
-    found = truth_losses(truth + 0.5, truth, made.reference, spec)
+    found = truth_losses(Compared(truth + 0.5, truth, made.features), spec)
     assert float(found["real"]) == pytest.approx(0.5, rel=1e-4), "L1, and neither edges nor features"
 
 
@@ -84,6 +85,20 @@ def test_a_recipe_without_a_regressor_has_none(tmp_path: Path) -> None:
     job = Job(recipe=recipe(), stage="regressor", key="0" * 64, root=tmp_path, parent=parent)
     with pytest.raises(ArtifactError, match=r"needs recipe\.regressor.*Fix: add regressor"):
         train_regressor(job)
+
+
+@pytest.mark.parametrize(("weight", "trained"), [(0.5, True), (0.0, False)])
+def test_features_are_trained_for_those_who_compare_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: float, trained: bool
+) -> None:
+    made, teacher = setting(tmp_path, distillation("trajectory")), make_artifact(tmp_path, "model")
+    monkeypatch.setattr("flowpose.distill.student.encode_all", lambda *_: made.latents)
+    whole = recipe("features={optim: {iterations: 1, batch: 4, warmup: 1}}", "data.identities=6")
+    job = Job(recipe=whole, stage="distill", key="0" * 64, root=tmp_path / "out", parent=teacher)
+    found = set_up(job, whole.distill, teacher, weight)
+    maps = found.features(torch.zeros(1, 3, 48, 32))
+    assert isinstance(found.features, FeatureNetwork) is trained
+    assert len(maps) == (5 if trained else 4) and not any(each.requires_grad for each in maps)
 
 
 def test_a_student_of_another_kind_and_two_steps_comes_back(

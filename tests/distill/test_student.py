@@ -23,6 +23,7 @@ from quantize.tiny_student import make_artifact
 from torch import Tensor
 
 from flowpose.distill.student import (
+    Compared,
     Conditions,
     Learner,
     Made,
@@ -40,6 +41,7 @@ from flowpose.errors import ArtifactError
 from flowpose.evaluate import MIDDLE
 from flowpose.job import Job
 from flowpose.model.edge import EdgeNetwork
+from flowpose.model.losses import feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.optimize import Draw
 from flowpose.spec.manifest import Measurement
@@ -59,7 +61,7 @@ def test_a_new_student_makes_the_teachers_one_euler_step_from_nothing(method: st
     assert student.times == (0.0, 1.0) and not student.noise.any()
     teacher = made.teacher.on_grid((0.0, 1.0), "euler")
     ends = teacher.latents(teacher.context(batch.source), batch.keypoints)
-    latents, shown, _, _ = Learner(student, 0.25)(batch)
+    latents, shown, _, _, _ = Learner(student, 0.25)(batch)
     assert ends.abs().max() > 0.1
     torch.testing.assert_close(latents, ends, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(shown, teacher.autoencoder.decode(ends), atol=1e-4, rtol=1e-4)
@@ -115,7 +117,7 @@ def test_only_the_second_evaluation_has_the_gradient_of_its_losses(
         return found[-1]
 
     monkeypatch.setattr(flow, "velocity", watched)
-    latents, _, _, _ = learner(batch)
+    latents, _, _, _, _ = learner(batch)
     latents[len(batch.source) :].square().sum().backward()
     whole, first, second = found
     assert not first.requires_grad, "the step to the middle is held fixed"
@@ -138,13 +140,15 @@ def numbered_conditions(count: int) -> Conditions:
 
 def test_truth_is_repeated_for_second_evaluations() -> None:
     batch = numbered_conditions(5)
-    made = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, 2)
+    made = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, None, 2)
     assert made.like(torch.arange(5)).tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert made.truth(batch)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert torch.equal(
-        Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), None, 0).truth(batch), batch.truth
+        Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), None, None, 0).truth(batch), batch.truth
     )
-    looked = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, 2, Window(1, 2, 2)).truth(batch)
+    looked = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, None, 2, Window(1, 2, 2)).truth(
+        batch
+    )
     assert looked.shape == (7, 3, 16, 16) and looked[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
 
 
@@ -197,7 +201,7 @@ def test_network_and_decoder_are_trained_and_nothing_else(tmp_path: Path) -> Non
     trained = {name.split(".")[0] for name, _ in learner.named_parameters()}
     assert trained == {"flow", "decoder"}
     found = made_by(learner, batch)
-    truth_losses(found.pictures, batch.truth, made.reference, made.spec)["real"].backward()
+    truth_losses(Compared(found.pictures, batch.truth, made.features), made.spec)["real"].backward()
     assert all(p.grad is None for p in student.autoencoder.encoder.parameters())
     frozen = (*made.teacher.parameters(), *made.reference.parameters())
     assert all(p.grad is None and not p.requires_grad for p in frozen)
@@ -210,7 +214,8 @@ def test_detail_is_trained_and_the_sources_joints_are_not(tmp_path: Path, studen
     made = setting(tmp_path, distillation("trajectory", detail=True, student=student))
     own, batch = student_of(made), batch_of(made)
     learner = Learner(own, 0.25)
-    truth_losses(made_by(learner, batch).pictures, batch.truth, made.reference, made.spec)["real"].backward()
+    pictures = made_by(learner, batch).pictures
+    truth_losses(Compared(pictures, batch.truth, made.features), made.spec)["real"].backward()
     choice, offsets = learner.detail.choice[-1].weight.grad, learner.detail.offsets[-1].weight.grad
     assert choice.abs().max() > 0 and offsets.abs().max() > 0
     assert all(p.grad is None for p in own.flow.source.joints.parameters())
@@ -240,7 +245,7 @@ def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None
 
 def test_only_what_was_carried_costs() -> None:
     truth = torch.zeros(2, 3, 8, 8)
-    plain, off = (Made(truth, truth, carried, truth, None, 0) for carried in (None, truth + 0.5))
+    plain, off = (Made(truth, truth, carried, truth, None, None, 0) for carried in (None, truth + 0.5))
     assert carried_loss(plain, truth, 0.2) == {}
     assert float(carried_loss(off, truth, 0.2)["carried"]) == pytest.approx(0.1, rel=1e-3)
 
@@ -291,11 +296,15 @@ def test_losses_to_the_truth_are_weighted(tmp_path: Path) -> None:
     spec = distillation("trajectory", truth=2.0, gradient=3.0, feature=0.25)
     made = setting(tmp_path, spec)
     truth = batch_of(made).truth
-    found = truth_losses(truth.roll(1, 0), truth, made.reference, spec)
-    parts = found["pixel"] + 3.0 * found["edges"] + 0.25 * found["feature"]
+    found = truth_losses(Compared(truth.roll(1, 0), truth, made.features), spec)
+    parts = found["pixel"] + found["edges"] + found["feature"]
+    torch.testing.assert_close(found["edges"], 3.0 * gradient(truth.roll(1, 0), truth))
+    torch.testing.assert_close(
+        found["feature"], 0.25 * feature(made.features(truth.roll(1, 0)), made.features(truth))
+    )
     torch.testing.assert_close(found["real"], 2.0 * parts)
     assert all(value > 0 for value in found.values())
-    least = truth_losses(truth, truth, made.reference, spec)
+    least = truth_losses(Compared(truth, truth, made.features), spec)
     assert float(least["edges"]) == 0 and float(least["real"]) == pytest.approx(2e-3, rel=1e-3)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from flowpose.data.figure_motion import motion
 from flowpose.data.figures import draw, figure_identity
 from flowpose.errors import DataError, ImageError, PoseError
 from flowpose.metrics import flicker, static_jitter
+from flowpose.metrics import motion as movement
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -132,6 +135,15 @@ def test_twice_the_swing_flickers_twice_as_much() -> None:
     assert flicker(100 + 20 * swing, 100 + 10 * swing) == pytest.approx(2)
 
 
+def test_half_the_contrast_moves_half_as_much() -> None:
+    fade = np.arange(0, 80, 8, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 16, 3), np.uint8)
+    assert movement(fade, fade) == 1
+    assert movement(fade // 2, fade) == pytest.approx(0.5)
+    assert movement(fade[:1].repeat(len(fade), 0), fade) == 0
+    with pytest.raises(DataError, match="stands still"):
+        movement(fade, fade[:1].repeat(len(fade), 0))
+
+
 @pytest.fixture(scope="module")
 def figures() -> dict[str, Frames]:
     """A figure in motion as it should be, blurred, in another's clothes every other frame, or late now and then."""
@@ -154,7 +166,14 @@ def test_figures_that_change_from_frame_to_frame_flicker(figures: dict[str, Fram
     assert found["blurred"] < 1  # why flicker never stands alone
 
 
-def test_wrong_sequences_are_errors() -> None:
+def test_blurred_figures_move_less_and_noise_and_others_more(figures: dict[str, Frames]) -> None:
+    found = {name: movement(frames, figures["truth"]) for name, frames in figures.items()}
+    assert found["truth"] == 1 > found["blurred"]
+    assert min(found["person"], found["noise"]) > 1.1
+
+
+@pytest.mark.parametrize("flicker", [flicker, movement])
+def test_wrong_sequences_are_errors(flicker: Callable[[Frames, Frames], float]) -> None:
     frames = np.zeros((4, 8, 8, 3), np.uint8)
     with pytest.raises(ImageError, match="wrong pictures"):
         flicker(frames[0], frames[0])

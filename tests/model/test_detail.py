@@ -9,7 +9,7 @@ from quantize.tiny_student import generator, recipe
 from torch import Tensor, nn
 
 from flowpose.distill.student import Window
-from flowpose.model.detail import CLOSED, HALF, OPEN, SHIFT, Detail, on_grid, packed, unpacked
+from flowpose.model.detail import BLURRED, CLOSED, HALF, OPEN, SHIFT, Detail, on_grid, packed, unpacked
 from flowpose.model.generator import Generator, build_detail
 from flowpose.model.limb_field import JOINTS, PLACES, SPLIT, token_order
 from flowpose.model.transformer import Match
@@ -144,7 +144,7 @@ def test_the_gradient_of_what_is_joined_has_two_halves() -> None:
             [pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE, generator=torch.Generator().manual_seed(3))],
             dim=1,
         )
-        drawn, chosen = detail.halves(decoded, carried)
+        drawn, chosen, _ = detail.halves(decoded, carried)
         whole = detail.joined(decoded, carried)
         for half in (drawn, chosen):
             torch.testing.assert_close(half, whole)
@@ -156,6 +156,24 @@ def test_the_gradient_of_what_is_joined_has_two_halves() -> None:
     assert not drawn_part[3 * HALF * HALF :].any() and not share_part[drawn_rows].any()
     assert share_part.abs().max() > 0
     torch.testing.assert_close(drawn_part + share_part, all_of_it, atol=1e-3, rtol=1e-4)
+
+
+def test_the_bare_picture_trains_the_share_alone_and_knows_no_bricks() -> None:
+    detail = trained()
+    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE)], dim=1)
+    decoded.requires_grad_(True)
+    carried.requires_grad_(True)
+    share = detail._choice(decoded, carried)[0].detach()
+    detail.halves(decoded, carried)[2].square().sum().backward()
+    weight = detail.choice[-1].weight.grad
+    assert decoded.grad is None and carried.grad is None
+    assert not weight[: 3 * HALF * HALF].any() and weight[3 * HALF * HALF :].abs().max() > 0
+    bricks = torch.zeros_like(decoded)
+    bricks[..., ::BLURRED, :] = 0.5  # as many in every window, so that blurring leaves one level
+    detail._choice = lambda *_: (share, torch.zeros(()))  # type: ignore[method-assign]
+    level = detail.halves(decoded + bricks, carried)[2] - detail.halves(decoded, carried)[2]
+    inside = (level / (1 - share))[..., BLURRED:-BLURRED, :]
+    assert inside.std() < 1e-5 < inside.mean()
 
 
 @torch.no_grad()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowpose.model.losses import charbonnier, feature, gradient, slopes, texture
+from flowpose.model.losses import charbonnier, feature, gradient, seams, slopes, texture
 
 
 def stripes() -> Tensor:
@@ -38,6 +39,22 @@ def test_blur_costs() -> None:
 def test_brightness_alone_has_no_edges() -> None:
     assert gradient(stripes() + 0.5, stripes()) < 1e-6
     assert abs(float(charbonnier(stripes() + 0.5, stripes())) - 0.5) < 1e-3
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_seams_are_contrast_at_one_place_of_all_blocks(axis: int) -> None:
+    noise = 0.2 * torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    steps = torch.arange(48).div(8, rounding_mode="floor").float()
+    brick = noise + (steps if axis == -1 else steps[:, None])
+    other = noise + (steps if axis == -2 else steps[:, None])
+    assert seams(noise, noise, 8) == 0 and seams(brick, brick, 8) == 0, "what is true is none"
+    contrast = seams(noise.flip(axis), noise, 8)
+    assert seams(2 * noise, noise, 8) < 2 * contrast, "as much more everywhere"
+    assert seams(brick, noise, 8) > 5 * contrast and seams(noise, brick, 8) > contrast
+    torch.testing.assert_close(seams(brick, noise, 8), seams(other, noise, 8), atol=0.05, rtol=0)
+    dots = noise.clone()
+    dots[..., 3::8, 3::8] += 1
+    assert seams(dots, noise, 8) > 2 * contrast
 
 
 def test_charbonnier_has_a_slope_everywhere() -> None:

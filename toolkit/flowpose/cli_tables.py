@@ -32,6 +32,7 @@ QUALITY: tuple[tuple[str, str, int], ...] = (
     ("pck", "PCK", 3),
     ("identity", "who", 3),
     ("jitter", "jitter", 2),
+    ("motion", "motion", 2),
     ("flicker", "flicker", 2),
 )
 """Metrics of the quality table: name, heading (short, for 80 columns), digits after the point."""
@@ -39,7 +40,8 @@ QUALITY: tuple[tuple[str, str, int], ...] = (
 LEGEND = (
     "LPIPS: own-LPIPS. octave: amplitude of the finest one, 1 is as sharp as the truth. grid: detail that repeats"
     " with blocks of 8 pixels, 1 is none. PCK: at 0.1. who: likeness"
-    " of the person. jitter: levels a pixel, of poses. flicker: 1 is as steady as the truth, of people."
+    " of the person. jitter: levels a pixel, of poses. motion: 1 moves as much as the truth."
+    " flicker: 1 is as steady, of people."
     " \u00b1: half of the 95 % bootstrap interval; its bounds, n and more metrics with --json."
 )
 

@@ -27,13 +27,15 @@ from flowpose.metrics import (
     intervals,
     kernel_distance,
     mean_interval,
+    motion,
     score,
     static_jitter,
     view_features,
     with_interval,
 )
+from flowpose.spec.judging import EvaluateSpec
 from flowpose.spec.manifest import Measurement
-from flowpose.spec.recipe import DataSpec, EvaluateSpec, ImageSpec, Recipe
+from flowpose.spec.recipe import DataSpec, ImageSpec, Recipe
 
 Images = NDArray[np.uint8]
 Draw = Callable[[Images, NDArray[np.float32]], Images]
@@ -167,14 +169,14 @@ def jitter(draw: Draw, pairs: Pairs) -> Interval:
     return mean_interval(values)
 
 
-def flickers(draw: Draw, motions: Sequence[Motion]) -> Interval:
-    """How much more unsteady motions are than their truths, 1 is as steady; n is in people."""
-    return mean_interval(
-        [
-            flicker(draw(np.repeat(m.source[None], len(m.truths), axis=0), m.keypoints), m.truths)
-            for m in motions
-        ]
-    )
+def in_motion(draw: Draw, motions: Sequence[Motion]) -> dict[str, Interval]:
+    """`motion` and `flicker` of sequences against their truths, 1 is as much; n is in people."""
+    made = [draw(np.repeat(m.source[None], len(m.truths), axis=0), m.keypoints) for m in motions]
+    ratios = {"motion": motion, "flicker": flicker}
+    return {
+        name: mean_interval([of(frames, m.truths) for frames, m in zip(made, motions, strict=True)])
+        for name, of in ratios.items()
+    }
 
 
 def row(name: str, draw: Draw, pairs: Pairs, motions: Sequence[Motion] = ()) -> Row:
@@ -184,7 +186,7 @@ def row(name: str, draw: Draw, pairs: Pairs, motions: Sequence[Motion] = ()) -> 
     scores = intervals(scores_of(made, pairs, views))
     metrics = {**scores, **distances(views, pairs), "jitter": jitter(draw, pairs)}
     if motions:
-        metrics["flicker"] = flickers(draw, motions)
+        metrics |= in_motion(draw, motions)
     return Row(name, metrics)
 
 

@@ -16,8 +16,9 @@ from flowpose.artifact import Artifact, with_gates
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import FlowposeError, GateFailed
 from flowpose.spec.base import nearest
+from flowpose.spec.judging import Gate
 from flowpose.spec.manifest import ArtifactKind, GateResult, Measurement
-from flowpose.spec.recipe import Gate, Recipe
+from flowpose.spec.recipe import Recipe
 
 if TYPE_CHECKING:
     from flowpose.comparison import Draw

@@ -46,13 +46,13 @@ DEPENDS: Mapping[Stage, tuple[str, ...]] = MappingProxyType(
         "autoencoder": ("data", "image", "autoencoder"),
         "train": ("model", "train"),
         "regressor": ("regressor",),
-        "distill": ("distill",),
-        "finish": ("finish",),
+        "distill": ("distill", "features"),
+        "finish": ("finish", "features"),
         "quantize": ("quantize",),
         "export": ("export",),
     }
 )
-"""The parts of the recipe that each stage adds to its parent's key."""
+"""The parts of the recipe that each stage adds to its parent's key; `features` where their loss has a weight."""
 
 FITTED: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "distill", "finish")
 """Stages that learn from the train split."""
@@ -85,6 +85,8 @@ def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for name in DEPENDS[stage]:
         part = getattr(recipe, name)
+        if name == "features" and (part is None or not getattr(recipe, stage).feature):
+            continue
         parts[name] = part.model_dump(mode="json", exclude=SILENT if hasattr(part, "optim") else None)
     if stage == "train" and recipe.train.start:
         parts["start"] = _start_key(recipe.train.start)

@@ -14,6 +14,7 @@ from flowpose.distill.adversarial import Adversarial
 from flowpose.distill.bootstrap import Bootstrap
 from flowpose.distill.flowmap import FlowMap
 from flowpose.distill.student import (
+    Compared,
     Conditions,
     Learner,
     Made,
@@ -83,7 +84,7 @@ def finish(job: Job) -> Artifact:
     teacher = job.sibling("train")
     if spec is None or teacher is None:
         raise ArtifactError(job.path, "needs recipe.finish and the teacher", fix="flowpose train")
-    setting = set_up(job, recipe.distill, teacher)
+    setting = set_up(job, recipe.distill, teacher, spec.feature)
     student = trainable(load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER), recipe.distill)
     if student.detail is not None and spec.texture:
         student.detail.open()
@@ -122,7 +123,7 @@ def regressor_spec(own: RegressorSpec) -> TrajectoryDistillation:
 def _learnt(job: Job, spec: Distillation, label: str) -> Artifact:
     """The artifact of a student trained by the spec's method from the job's teacher."""
     teacher = parent_of(job, "model", "flowpose train")
-    setting = set_up(job, spec, teacher)
+    setting = set_up(job, spec, teacher, spec.feature)
     method = METHODS[type(spec)](setting)
     student = new_student(setting, teacher)
 
@@ -130,9 +131,8 @@ def _learnt(job: Job, spec: Distillation, label: str) -> Artifact:
         drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
         batch = drawn.on(next(module.parameters()).device)
         made = made_by(module, batch)
-        reference = setting.reference.to(made.pictures.device)
         own = method.losses(module, batch, made, draw)
-        real = truth_losses(made.pictures, made.truth(batch), reference, spec)
+        real = truth_losses(Compared(made.pictures, made.truth(batch), setting.features), spec)
         own = {**own, **carried_loss(made, made.truth(batch), spec.carried)}
         total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
         return {"loss": total, **own, **real}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flowpose.distill.heads import Eyes, Heads
 from flowpose.distill.student import (
+    Compared,
     Conditions,
     Learner,
     Made,
@@ -25,9 +26,9 @@ from flowpose.distill.student import (
     made_by,
     truth_losses,
 )
-from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.autoencoder import STRIDE
 from flowpose.model.generator import Generator
-from flowpose.model.losses import charbonnier, slopes, texture
+from flowpose.model.losses import charbonnier, seams, slopes, texture
 from flowpose.optimize import Draw, Losses
 from flowpose.spec.recipe import AdversarialFinish
 
@@ -72,34 +73,40 @@ class Adversarial:
         batch = drawn.looking(draw.rng, self.spec.crop).on(device)
         made = made_by(module, batch)
         truth = made.truth(batch)
-        look, reference = self._look(batch, made, draw), self.setting.reference.to(device)
+        look = self._look(batch, made, draw)
         picture = made.pictures.detach().requires_grad_()
-        real = truth_losses(picture, truth, reference, self.spec)["real"]
-        loose = self._loose(picture, truth, reference)
-        seen = look(picture)
-        fooled = -_mean(module(None, seen))
-        pull, push, more = (torch.autograd.grad(loss, picture)[0] for loss in (real, fooled, loose))
-        critic = self._critic(module, [each.detach() for each in seen], look, truth)
+        seen, wanted = (shifted(each, *look.shift) for each in (picture, truth))
+        compared = Compared(seen, wanted, self.setting.features)
+        real = truth_losses(compared, self.spec)["real"]
+        even = self.spec.seams * seams(picture, truth, STRIDE)
+        maps = look(picture)
+        fooled = -_mean(module(None, maps))
+        pull, push, smooth = (torch.autograd.grad(loss, picture)[0] for loss in (real, fooled, even))
+        critic = self._critic(module, [each.detach() for each in maps], look, truth)
         share = self.spec.share * trust(critic.detach())
         scale = share * pull.norm() / push.norm().clamp_min(1e-12)
-        student = (made.drawn * (pull + scale * push)).sum()
-        if made.chosen is not None:
-            student = student + (made.chosen * (more + scale * push)).sum()
+        student = (made.drawn * (pull + scale * push + smooth)).sum()
+        loose = critic.new_zeros(())
+        if made.chosen is not None and made.bare is not None:
+            loose = charbonnier(made.chosen, truth)
+            if self.spec.texture:
+                loose = self._loose(shifted(made.bare, *look.shift), compared)
+            student = student + (made.chosen * scale * push).sum() + loose
         own = {
             **self._steady(module, batch, made, draw),
             **carried_loss(made, truth, self.setting.spec.carried),
         }
-        shown = {"real": real, "loose": loose, "fooled": fooled, "critic": critic, "scale": scale, **own}
+        shown = {
+            "real": real, "seams": even, "loose": loose, "fooled": fooled, "critic": critic, "scale": scale, **own,
+        }  # fmt: skip
         total = student + critic + sum(own.values(), start=critic.new_zeros(()))
         return {"loss": total, **{name: value.detach() for name, value in shown.items()}}
 
-    def _loose(self, picture: Tensor, truth: Tensor, reference: Autoencoder) -> Tensor:
+    def _loose(self, picture: Tensor, compared: Compared) -> Tensor:
         """What the share of detail is trained by: mean colours and local contrast, wherever in a window they lie."""
-        if not self.spec.texture:
-            return charbonnier(picture, truth)
-        with torch.no_grad():
-            wanted = [slopes(truth), *reference.features(truth)[:3]]
-        found = [slopes(picture), *reference.features(picture)[:3]]
+        truth = compared.truth
+        found = [slopes(picture), *self.setting.features(picture)[:3]]
+        wanted = [slopes(truth), *compared.wanted[:3]]
         colours = charbonnier(
             F.avg_pool2d(picture, STRIDE, HALF_BLOCK), F.avg_pool2d(truth, STRIDE, HALF_BLOCK)
         )
@@ -108,8 +115,9 @@ class Adversarial:
     def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
         """The frozen features of the batch's pictures, at times and with noise that real and made ones share.
 
-        All are moved by a few pixels first. The features stand on blocks of 8 pixels, and a critic in phase with them
-        rewards what only such a critic sees: dots at one place of every block (docs/ablation.md).
+        All are moved by a few pixels first, as those that the losses to the truth see are: features stand on blocks of
+        8 pixels, and a critic in phase with them rewards what only such a critic sees, dots at one place of every
+        block (docs/ablation.md).
         """
         context, pose = self.eyes.condition(batch.source, batch.keypoints)
         low, high = self.spec.times

@@ -7,8 +7,9 @@ model. Its first evaluation starts at z*, which is zero unless the recipe says o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +28,10 @@ from flowpose.model.generator import Generator, build_detail, build_student
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
-from flowpose.optimize import Losses, moved
+from flowpose.optimize import Losses, moved, own_device
 from flowpose.spec.recipe import AdversarialFinish, Distillation, EdgeStudent, TrainSpec
 from flowpose.train.augment import vary_poses
+from flowpose.train.features import loss_features
 from flowpose.train.teacher import Latents, encode_all
 
 
@@ -71,6 +73,10 @@ class Conditions:
         return replace(self, window=Window(top, left, size))
 
 
+Features = Callable[[Tensor], Sequence[Tensor]]
+"""Pictures f32[B, 3, H, W] in -1..1 -> maps f32[B, c, h, w], finest first."""
+
+
 class Window(NamedTuple):
     """A square of a picture, in latent cells of STRIDE pixels."""
 
@@ -104,6 +110,7 @@ class Made:
         carried: the sources' own pixels where they are to go, of the pictures' shape; None without detail.
         drawn, chosen: the same pictures with a part of the gradient each (`Detail.halves`); without detail `drawn` has
             all of it, and there is no `chosen`.
+        bare: what the share makes of blurred pictures (`Detail.halves`); None without detail.
         second: how many have two evaluations.
         window: see `Conditions`.
     """
@@ -113,6 +120,7 @@ class Made:
     carried: Tensor | None
     drawn: Tensor
     chosen: Tensor | None
+    bare: Tensor | None
     second: int
     window: Window | None = None
 
@@ -135,7 +143,8 @@ class Setting:
         spec: the recipe's distillation.
         teacher: frozen, with the student's z*.
         latents: the training split.
-        reference: the frozen autoencoder, for features and for the teacher's pictures.
+        reference: the frozen autoencoder, for the teacher's pictures.
+        features: frozen, pictures f32[B, 3, H, W] -> the maps that feature losses compare.
     """
 
     job: Job
@@ -143,13 +152,14 @@ class Setting:
     teacher: Generator
     latents: Latents
     reference: Autoencoder
+    features: Features
 
 
-def set_up(job: Job, spec: Distillation, teacher: Artifact) -> Setting:
-    """The setting of a distillation from that teacher.
+def set_up(job: Job, spec: Distillation, teacher: Artifact, feature: float) -> Setting:
+    """The setting of a distillation from that teacher; `feature` is the weight of the feature loss.
 
     Raises:
-        DataError: see flowpose.data.
+        DataError, TrainingError: see flowpose.data and flowpose.train.features.
     """
     recipe = job.recipe
     generator = load_generator(teacher).requires_grad_(False)
@@ -157,8 +167,11 @@ def set_up(job: Job, spec: Distillation, teacher: Artifact) -> Setting:
         generator.noise.zero_()
     pictures = data.read(recipe.data, recipe.image, "train", job.data)
     latents = encode_all(job, generator.autoencoder, pictures)
-    reference = copy.deepcopy(generator.autoencoder)
-    return Setting(job=job, spec=spec, teacher=generator, latents=latents, reference=reference)
+    reference = copy.deepcopy(generator.autoencoder).to(own_device())
+    features: Features = reference.features
+    if feature and recipe.features:
+        features = loss_features(job, recipe.features, pictures).to(own_device())
+    return Setting(job, spec, generator, latents, reference, features)
 
 
 def parent_of(job: Job, kind: str, fix: str) -> Artifact:
@@ -218,8 +231,8 @@ class Learner(nn.Module):
 
     def forward(
         self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """(latents, drawn, chosen, carried) as in `Made`; or the mean velocity alone, from `at`: x, t and r."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """(latents, drawn, chosen, bare, carried) as in `Made`; or the mean velocity alone, from `at`: x, t and r."""
         student = self.student[0].to(batch.source.device)
         context = student.context(batch.source)
         pose, where = self.flow.pose_tokens(batch.keypoints, context)
@@ -228,6 +241,7 @@ class Learner(nn.Module):
             return (
                 self.flow.velocity(x, self.flow.modulation(t, r), context, pose),
                 x.new_zeros(0),
+                None,
                 None,
                 None,
             )
@@ -241,7 +255,7 @@ class Learner(nn.Module):
         found = torch.cat(latents)
         decoded = decode(student.autoencoder, found, batch.window)
         if self.detail is None or where is None:
-            return found, decoded, None, None
+            return found, decoded, None, None, None
         carried = self.detail.carried(found, where, shown)
         carried = batch.window.of(carried) if batch.window else carried
         return found, *self.detail.halves(decoded, carried), carried[:, :3]
@@ -260,9 +274,10 @@ class Learner(nn.Module):
 
 def made_by(module: nn.Module, batch: Conditions) -> Made:
     """What the student makes of a batch."""
-    latents, drawn, chosen, carried = module(batch)
+    latents, drawn, chosen, bare, carried = module(batch)
     pictures = drawn if chosen is None else drawn + (chosen - chosen.detach())
-    return Made(latents, pictures, carried, drawn, chosen, len(drawn) - len(batch.source), batch.window)
+    second = len(drawn) - len(batch.source)
+    return Made(latents, pictures, carried, drawn, chosen, bare, second, batch.window)
 
 
 def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:
@@ -285,18 +300,35 @@ def pictures_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[
     return to_tensor(np.where(mirrored[:, None, None, None], images[:, :, ::-1], images))
 
 
-def truth_losses(
-    pictures: Tensor, truth: Tensor, reference: Autoencoder, spec: Distillation | AdversarialFinish
-) -> Losses:
-    """Pixel, edge and feature losses to the truth, and `real`, their weighted sum."""
-    pixel, edges = charbonnier(pictures, truth), gradient(pictures, truth)
-    far = pixel.new_zeros(())
-    if spec.feature:
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Made pictures beside the true ones, both f32[B, 3, H, W], and the feature maps of either, made when asked for."""
+
+    pictures: Tensor
+    truth: Tensor
+    features: Features
+
+    @cached_property
+    def found(self) -> Sequence[Tensor]:
+        """The maps of what was made, with their gradient."""
+        return self.features(self.pictures)
+
+    @cached_property
+    def wanted(self) -> Sequence[Tensor]:
+        """The maps of the truth."""
         with torch.no_grad():
-            wanted = reference.features(truth)
-        far = feature(reference.features(pictures), wanted)
-    real = spec.truth * (pixel + spec.gradient * edges + spec.feature * far)
-    return {"real": real, "pixel": pixel, "edges": edges, "feature": far}
+            return self.features(self.truth)
+
+
+def truth_losses(compared: Compared, spec: Distillation | AdversarialFinish) -> Losses:
+    """Pixel, edge and feature losses to the truth, and `real`, the weighted sum of those that have a weight."""
+    pictures, truth = compared.pictures, compared.truth
+    found = {"pixel": charbonnier(pictures, truth)}
+    if spec.gradient:
+        found["edges"] = spec.gradient * gradient(pictures, truth)
+    if spec.feature:
+        found["feature"] = spec.feature * feature(compared.found, compared.wanted)
+    return {"real": spec.truth * torch.stack(list(found.values())).sum(), **found}
 
 
 def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:

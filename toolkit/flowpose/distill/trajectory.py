@@ -113,8 +113,8 @@ class Trajectory:
         pictures = made.pictures[:solved]
         with torch.no_grad():
             aim = decode(reference.to(pictures.device), batch.ends, batch.window)
-            wanted = reference.features(aim)
+            wanted = self.setting.features(aim)
         latent = charbonnier(made.latents[:solved], batch.ends)
-        far = feature(reference.features(pictures), wanted)
+        far = feature(self.setting.features(pictures), wanted)
         teacher = charbonnier(pictures, aim) + gradient(pictures, aim) + spec.feature * far
         return {"teacher": spec.teacher * teacher, "latent": spec.latent * latent}

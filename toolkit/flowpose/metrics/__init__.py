@@ -14,7 +14,7 @@ from flowpose.metrics.masks import person_mask
 from flowpose.metrics.pose import PoseAccuracy, pose_accuracy
 from flowpose.metrics.scores import Scores, intervals, score, summary
 from flowpose.metrics.sharpness import laplacian_ratio, spectrum_ratio
-from flowpose.metrics.temporal import flicker, static_jitter
+from flowpose.metrics.temporal import flicker, motion, static_jitter
 
 __all__ = [
     "Interval",
@@ -33,6 +33,7 @@ __all__ = [
     "masked_psnr",
     "masked_ssim",
     "mean_interval",
+    "motion",
     "ms_ssim",
     "own_lpips",
     "person_mask",

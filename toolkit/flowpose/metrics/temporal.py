@@ -1,6 +1,7 @@
 """Steadiness in time: does a still pose give a still picture, and a smooth motion a smooth one?
 
-Both figures fall with blur, too: read them beside sharpness, and against a teacher or the truth.
+All figures fall with blur, too: read them beside sharpness, and against a teacher or the truth. `motion` says how much
+of the truth's own change a picture follows; jitter divided by it is how much of what moves should not.
 """
 
 from __future__ import annotations
@@ -83,6 +84,32 @@ def _acceleration(frames: Frames) -> float:
     return float(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]).mean())
 
 
+def _compared(frames: Frames, truth: Frames) -> None:
+    for where, found in (("frames", frames), ("truth", truth)):
+        if found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3:
+            got = f"{found.dtype}{list(found.shape)}"
+            raise ImageError(where, "wrong pictures", got=got, expected="uint8[t, H, W, 3]")
+    if frames.shape != truth.shape:
+        raise ImageError("sequence", "sizes differ", got=[frames.shape, truth.shape], expected="one size")
+    if len(frames) < 3:
+        raise DataError("sequence", "too few frames", got=len(frames), expected="3 or more")
+
+
+def _ratio(measure: Callable[[Frames], float], frames: Frames, truth: Frames) -> float:
+    _compared(frames, truth)
+    true = measure(truth)
+    if true < SMALLEST:
+        raise DataError(
+            "sequence", "the truth stands still", got=true, expected="a motion; see static_jitter"
+        )
+    return measure(frames) / true
+
+
+def _velocity(frames: Frames) -> float:
+    """Returns the mean absolute first difference in time, 8-bit levels."""
+    return float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean())
+
+
 def flicker(frames: Frames, truth: Frames) -> float:
     """Returns how unsteady a sequence is against the true one, both u8[t,H,W,3]: 1 as steady, above 1 flickers.
 
@@ -93,15 +120,16 @@ def flicker(frames: Frames, truth: Frames) -> float:
         ImageError: another shape or dtype, or the sequences differ in size.
         DataError: fewer than three frames, or a truth that stands still.
     """
-    for where, found in (("frames", frames), ("truth", truth)):
-        if found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3:
-            got = f"{found.dtype}{list(found.shape)}"
-            raise ImageError(where, "wrong pictures", got=got, expected="uint8[t, H, W, 3]")
-    if frames.shape != truth.shape:
-        raise ImageError("flicker", "sizes differ", got=[frames.shape, truth.shape], expected="one size")
-    if len(frames) < 3:
-        raise DataError("flicker", "too few frames", got=len(frames), expected="3 or more")
-    true = _acceleration(truth)
-    if true < SMALLEST:
-        raise DataError("flicker", "the truth stands still", got=true, expected="a motion; see static_jitter")
-    return _acceleration(frames) / true
+    return _ratio(_acceleration, frames, truth)
+
+
+def motion(frames: Frames, truth: Frames) -> float:
+    """Returns how much a sequence changes from frame to frame against the true one, both u8[t,H,W,3]: 1 as much.
+
+    Ratio of the mean absolute first differences in time. A blurred person changes less where it moves, and so it
+    does when its joints are moved by noise: `static_jitter` of two models compares at equal motion only.
+
+    Raises:
+        ImageError, DataError: as `flicker`.
+    """
+    return _ratio(_velocity, frames, truth)

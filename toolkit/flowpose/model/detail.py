@@ -17,6 +17,7 @@ from flowpose.model.limb_field import PLACES, SPLIT
 
 SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
 CLOSED, OPEN = -2.0, 1.0  # logits of the share of the sampled picture, where training starts: 12 % and 73 %
+BLURRED = 5  # pixels, odd
 HALF = 2  # the choice is made at half the picture's resolution, four pixels at once
 
 
@@ -93,17 +94,23 @@ class Detail(nn.Module):
         share, change = self._choice(decoded, carried)
         return decoded + share * (carried[:, :3] - decoded) + change
 
-    def halves(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """`joined` twice, with half of its gradient each: to everything but the share, and to the share alone.
+    def halves(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`joined` twice, with half of its gradient each, to everything but the share and to the share alone; and bare.
 
         Carried stripes may be off by a pixel and right to the eye, so the share is trained by losses of its own. And
         what asks for contrast must reach nothing else: through the latents the cheapest contrast is a seam at every
-        block, through `change` a checkerboard, and people-128 was full of either within 100 iterations.
+        block, through `change` a checkerboard, and people-128 was full of either within 100 iterations. The bare
+        picture joins the carried pixels with decoded ones that are blurred (BLURRED pixels), again for the share alone:
+        bricks that the decoder has learnt to draw are no reason to let in less of the source.
         """
         share, change = self._choice(decoded, carried)
         drawn = decoded + share.detach() * (carried[:, :3] - decoded) + change
         open_, _ = self._choice(decoded.detach(), carried.detach())
-        return drawn, drawn.detach() + (open_ - open_.detach()) * (carried[:, :3] - decoded).detach()
+        given = carried[:, :3].detach()
+        chosen = drawn.detach() + (open_ - open_.detach()) * (given - decoded.detach())
+        edges = (BLURRED // 2,) * 4
+        blurred = F.avg_pool2d(F.pad(decoded.detach(), edges, mode="replicate"), BLURRED, 1)
+        return drawn, chosen, blurred + open_ * (given - blurred)
 
     def _choice(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """(share f32[B, 1, H, W] in 0..1 of the carried picture, smooth; change f32[B, 3, H, W])."""

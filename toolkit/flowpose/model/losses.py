@@ -23,10 +23,12 @@ def gradient(a: Tensor, b: Tensor) -> Tensor:
 def feature(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """Mean squared distance of unit-length feature vectors over all layers (the form of LPIPS, arXiv 1801.03924).
 
-    Both are maps f32[B, c, h, w] of the autoencoder's own encoder; the judge that measures quality is another network.
+    Both are maps f32[B, c, h, w] of a network that only losses use; the judge that measures quality is another one.
     """
     normalize = torch.nn.functional.normalize
-    far = [normalize(x, dim=1) - normalize(y, dim=1) for x, y in zip(found, wanted, strict=True)]
+    far = [
+        normalize(x.float(), dim=1) - normalize(y.float(), dim=1) for x, y in zip(found, wanted, strict=True)
+    ]
     return torch.stack([each.square().sum(1).mean() for each in far]).mean()
 
 
@@ -63,3 +65,24 @@ def slopes(x: Tensor) -> Tensor:
     """f32[B, 2 c, H - 1, W - 1]: differences of horizontal and of vertical neighbours."""
     corner = x[..., :-1, :-1]
     return torch.cat([x[..., :-1, 1:] - corner, x[..., 1:, :-1] - corner], dim=1)
+
+
+def seams(found: Tensor, wanted: Tensor, block: int) -> Tensor:
+    """How unevenly the contrast of pictures lies over the places of their blocks, against that of the wanted ones.
+
+    Contrast that stands at the same place of every block is the cheapest that latents of blocks can draw: steps at the
+    edges, bricks, dots. The size of the slopes is averaged over all blocks of a picture, place by place of a block; in
+    a true picture all places have about as much.
+    """
+    own, true = (_by_place(slopes(x.float()).abs(), block) for x in (found, wanted))
+    level = true.mean().clamp_min(1e-4)
+    return (
+        (own - own.mean((2, 3), keepdim=True)) - (true - true.mean((2, 3), keepdim=True))
+    ).abs().mean() / level
+
+
+def _by_place(x: Tensor, block: int) -> Tensor:
+    """f32[B, c, block, block]: the mean over blocks at each place of a block; an incomplete last block is left out."""
+    rows, columns = (side // block for side in x.shape[-2:])
+    whole = x[..., : rows * block, : columns * block]
+    return whole.reshape(*x.shape[:2], rows, block, columns, block).mean((2, 4))

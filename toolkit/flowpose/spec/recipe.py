@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flowpose.spec.base import Spec
+from flowpose.spec.judging import EvaluateSpec, Gate
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -153,6 +154,18 @@ class TrainSpec(Spec):
     optim: OptimSpec
 
 
+class FeaturesSpec(Spec):
+    """The network whose maps the feature loss compares, trained for joints and identities (flowpose.train.features).
+
+    Attributes:
+        crop: side in pixels of the random windows it is trained on; 0 is the whole picture.
+        optim: `batch` is a number of pictures, two of each person.
+    """
+
+    crop: Annotated[int, Field(ge=0, multiple_of=16)] = 0
+    optim: OptimSpec
+
+
 class SameStudent(Spec):
     """The teacher's own network, started from the teacher's weights."""
 
@@ -181,7 +194,8 @@ class Distillation(Spec):
         noise: the fixed z*: `zero`, or `fixed` for the one draw from N(0, I) that teachers start from. One step
             must take z* away again to the last digit, and a short training does not, so zero is the default.
         truth: weight of the losses to the true picture (Charbonnier, and `gradient` times edges).
-        feature: weight of the distance of own-encoder features, beside the pixel losses.
+        feature: weight of the distance of features, beside the pixel losses: of the recipe's `features`, or else of the
+            own encoder's.
         crop: side in pixels of the random window that is decoded and compared; 0 is the whole picture. At 256 x 176
             the decoder and the feature loss are most of an iteration.
         detail: whether the source's own pixels are carried to the picture (flowpose.model.detail); needs matched limbs,
@@ -272,6 +286,9 @@ class AdversarialFinish(Spec):
         share: size of the adversarial gradient on the picture, as a share of the regression's, where the critic tells
             real from made well; less where it does not.
         truth, gradient, feature: weights of the losses to the true picture that stay.
+        seams: weight of how unevenly contrast lies over the places of the autoencoder's blocks
+            (flowpose.model.losses.seams): a critic and features ask for contrast, and what repeats with the blocks is
+            the cheapest.
         texture: weight of the difference in local contrast, of edges and own-encoder maps, wherever it lies
             (flowpose.model.losses.texture), beside that of mean colours: how much of the carried pixels is let in is
             trained by these two. 0 leaves that to the pixel loss, which lets in next to nothing.
@@ -288,6 +305,7 @@ class AdversarialFinish(Spec):
     truth: Annotated[float, Field(ge=0)] = 1.0
     gradient: Annotated[float, Field(ge=0)] = 1.0
     feature: Annotated[float, Field(ge=0)] = 0.5
+    seams: Annotated[float, Field(ge=0)] = 0.0
     texture: Annotated[float, Field(ge=0)] = 0.0
     steady: Annotated[float, Field(ge=0)] = 0.0
     times: tuple[Share, Share] = (0.4, 0.95)
@@ -346,34 +364,6 @@ class CompileSpec(Spec):
     threads: PositiveInt = 2
 
 
-class EvaluateSpec(Spec):
-    """How quality is measured: the split, how many pairs, and the teacher's step counts in the table."""
-
-    split: Literal["train", "val", "test"] = "val"
-    pairs: PositiveInt = 64
-    sheet: PositiveInt = 8
-    seed: Annotated[int, Field(ge=0)] = 0
-    teacher_steps: tuple[PositiveInt, ...] = (1, 2, 16)
-    latency_steps: tuple[PositiveInt, ...] = (16, 50)
-    latency_runs: PositiveInt = 100
-
-
-class Gate(Spec):
-    """A limit on one measurement of one stage; the run stops where it is broken.
-
-    Attributes:
-        metric: `metric` or `label.metric`, of the stage's artifact or of what that was made from.
-        min, max: the limits; with `of`, in units of that measurement.
-        of: another measurement, such as `teacher-16.own_lpips`, of an ancestor or of a stage before.
-    """
-
-    stage: Literal["autoencoder", "train", "regressor", "distill", "finish", "quantize", "export", "compile"]
-    metric: str
-    min: float | None = None
-    max: float | None = None
-    of: str | None = None
-
-
 class Recipe(Spec):
     """A whole line: data, autoencoder, teacher, student, INT8, graphs, and the gates between them."""
 
@@ -385,6 +375,7 @@ class Recipe(Spec):
     autoencoder: AutoencoderSpec | PretrainedAutoencoderSpec
     model: TransformerSpec
     train: TrainSpec
+    features: FeaturesSpec | None = None
     distill: DistillSpec
     finish: AdversarialFinish | None = None
     regressor: RegressorSpec | None = None
