@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from flowpose.judge import JudgeNet, Settings, export, identity_loss, joint_loss, measure, parity, train  # noqa: E402
+from flowpose.judge import JudgeNet, Settings, export, joint_loss, measure, parity, train  # noqa: E402
 from flowpose.judge_data import _moved, augmented, figure_pictures, mirrored, training_batch  # noqa: E402
 from flowpose.metrics.judge import HEIGHT, WIDTH  # noqa: E402
+from flowpose.model.losses import identity_loss  # noqa: E402
 
 
 @pytest.fixture(scope="module")

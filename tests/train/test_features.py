@@ -16,7 +16,7 @@ from flowpose.data.figures_set import figures
 from flowpose.distill.student import Features
 from flowpose.job import Job, stage_config, stage_keys
 from flowpose.model.joints import FOUND
-from flowpose.model.losses import feature
+from flowpose.model.losses import feature, identity_loss
 from flowpose.model.pictures import to_tensor
 from flowpose.spec.recipe import FeaturesSpec, FiguresData
 from flowpose.train import features
@@ -25,7 +25,6 @@ from flowpose.train.features import (
     HEAT_STRIDE,
     FeatureNetwork,
     FeatureTask,
-    _identity_loss,
     _joint_loss,
     draw_people,
     loss_features,
@@ -100,8 +99,8 @@ def test_the_joint_loss_is_least_at_the_joint_and_counts_those_inside() -> None:
 
 def test_the_identity_loss_asks_for_ones_own_partner() -> None:
     a, b = torch.eye(2, 8)
-    assert float(_identity_loss(torch.stack([a, a, b, b]))) < 0.01
-    assert float(_identity_loss(torch.stack([a, b, a, b]))) > 2
+    assert float(identity_loss(torch.stack([a, a, b, b]))) < 0.01
+    assert float(identity_loss(torch.stack([a, b, a, b]))) > 2
 
 
 def test_a_few_steps_teach_both(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from flowpose.data.pictures import Pictures
 from flowpose.judge_data import figure_pictures, training_batch
 from flowpose.metrics.judge import HEIGHT, JOINTS, WIDTH
 from flowpose.metrics.pose import pose_accuracy
+from flowpose.model.losses import identity_loss
 
 CHANNELS = (24, 48, 96, 160)  # at strides 2, 4, 8, 16
 NECK = 64
@@ -146,14 +147,6 @@ def joint_loss(net: JudgeNet, heat: Tensor, keypoints: Tensor) -> Tensor:
     entropy = -(target * heat.log_softmax(2)).sum(2)
     distance = (net.places(heat) - keypoints[..., :2]).abs().sum(2) / HEIGHT
     return ((entropy + 10.0 * distance) * given).sum() / given.sum().clamp_min(1.0)
-
-
-def identity_loss(identity: Tensor, temperature: float = 0.1) -> Tensor:
-    """Returns the contrastive loss (InfoNCE) of rows 2i and 2i+1 being one person, all others not."""
-    likeness = identity @ identity.T / temperature
-    likeness = likeness - 1e4 * torch.eye(len(identity))
-    partner = torch.arange(len(identity)) ^ 1
-    return functional.cross_entropy(likeness, partner)
 
 
 def train(people: Pictures, figures: Pictures, settings: Settings) -> JudgeNet:

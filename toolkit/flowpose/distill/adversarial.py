@@ -45,7 +45,7 @@ class Contest(nn.Module):
 
     def forward(
         self, batch: Conditions | None, maps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None] | list[Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None] | list[Tensor]:
         """What the student makes of a batch, or the heads' scores of maps."""
         if maps is not None:
             return self.heads(maps)  # type: ignore[no-any-return]
@@ -88,9 +88,10 @@ class Adversarial:
         student = (made.drawn * (pull + scale * push + smooth)).sum()
         loose = critic.new_zeros(())
         if made.chosen is not None and made.bare is not None:
-            loose = charbonnier(made.chosen, truth)
             if self.spec.texture:
                 loose = self._loose(shifted(made.bare, *look.shift), compared)
+            else:
+                loose = charbonnier(made.chosen, truth)
             student = student + (made.chosen * scale * push).sum() + loose
         own = {
             **self._steady(module, batch, made, draw),

@@ -86,3 +86,11 @@ def _by_place(x: Tensor, block: int) -> Tensor:
     rows, columns = (side // block for side in x.shape[-2:])
     whole = x[..., : rows * block, : columns * block]
     return whole.reshape(*x.shape[:2], rows, block, columns, block).mean((2, 4))
+
+
+def identity_loss(found: Tensor, temperature: float = 0.1) -> Tensor:
+    """InfoNCE (arXiv 1807.03748) of f32[2 n, c], rows of length 1: 2 i and 2 i + 1 are one person, all others not."""
+    likeness = found @ found.T / temperature
+    alone = torch.eye(len(found), dtype=torch.bool, device=found.device)
+    partner = torch.arange(len(found), device=found.device) ^ 1
+    return torch.nn.functional.cross_entropy(likeness.masked_fill(alone, -1e4), partner)

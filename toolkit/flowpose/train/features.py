@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from flowpose.artifact import stage_key
 from flowpose.data import Pictures, draw_sets
-from flowpose.job import Job, data_digest
+from flowpose.job import SILENT, Job, data_digest
 from flowpose.model.autoencoder import Residual, conv
 from flowpose.model.joints import FOUND
 from flowpose.model.limb_field import SEEN
+from flowpose.model.losses import identity_loss
 from flowpose.model.pictures import signed
 from flowpose.optimize import Draw, Losses, Task, by_main, moved, run
 from flowpose.spec.recipe import FeaturesSpec
@@ -33,7 +34,6 @@ from flowpose.train.augment import mirror_keypoints
 WIDTHS = (16, 32, 64, 96, 128)  # channels at strides 1, 2, 4, 8 and 16
 NECK, EMBEDDING = 48, 64
 HEAT_STRIDE = 4
-TEMPERATURE = 0.1
 IDENTITY = 0.3  # weight of the identities beside the joints
 
 
@@ -78,7 +78,9 @@ class FeatureTask(nn.Module):
         ]
         heat = self.heat(F.relu(torch.stack(parts).sum(0))).flatten(2)
         pooled = torch.cat([each.mean((2, 3)) for each in maps[1:]], dim=1)
-        return _joint_loss(heat, keypoints, sides), _identity_loss(self.identity(pooled))
+        return _joint_loss(heat, keypoints, sides), identity_loss(
+            F.normalize(self.identity(pooled).float(), dim=1)
+        )
 
 
 def _joint_loss(heat: Tensor, keypoints: Tensor, sides: tuple[int, int] | torch.Size) -> Tensor:
@@ -93,14 +95,6 @@ def _joint_loss(heat: Tensor, keypoints: Tensor, sides: tuple[int, int] | torch.
     inside &= (joints[..., 0] < width) & (joints[..., 1] < height)
     each = -(target * torch.log_softmax(heat.float(), dim=-1)).sum(-1)
     return (each * inside).sum() / inside.sum().clamp_min(1)
-
-
-def _identity_loss(found: Tensor) -> Tensor:
-    """InfoNCE (arXiv 1807.03748): row 2 i is to find row 2 i + 1 among all the others, and the other way round."""
-    unit = F.normalize(found.float(), dim=1)
-    likeness = unit @ unit.T / TEMPERATURE
-    likeness = likeness.masked_fill(torch.eye(len(unit), dtype=torch.bool, device=unit.device), -1e4)
-    return F.cross_entropy(likeness, torch.arange(len(unit), device=unit.device) ^ 1)
 
 
 def draw_people(
@@ -137,15 +131,18 @@ def loss_features(job: Job, spec: FeaturesSpec, pictures: Pictures) -> FeatureNe
         DataError, TrainingError: see flowpose.data and flowpose.optimize.
     """
     recipe = job.recipe
-    parts = {name: getattr(recipe, name).model_dump(mode="json") for name in ("data", "image", "features")}
-    key = stage_key(data_digest(recipe, "train", job.data), "features", parts)
+    parts = {"data": recipe.data, "image": recipe.image, "features": spec}
+    plain = {name: part.model_dump(mode="json", exclude=SILENT) for name, part in parts.items()}
+    key = stage_key(data_digest(recipe, "train", job.data), "features", plain)
     work = job.root / recipe.name / "work" / f"features-{key[:12]}"
     path = work / "features.safetensors"
-    torch.manual_seed(spec.optim.seed)
-    network = FeatureNetwork()
-    if not path.exists():
-        _train(network, spec, pictures, work, key)
-        by_main(lambda: _write(network, path))
+    # Whether it is there already must not change what is drawn at random afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.optim.seed)
+        network = FeatureNetwork()
+        if not path.exists():
+            _train(network, spec, pictures, work, key)
+            by_main(lambda: _write(network, path))
     load_model(network, path)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
@@ -155,10 +152,10 @@ def _train(network: FeatureNetwork, spec: FeaturesSpec, pictures: Pictures, work
     def losses(module: nn.Module, draw: Draw) -> Losses:
         images, keypoints = draw_people(pictures, draw.rng, spec.optim.batch, spec.crop)
         device = next(module.parameters()).device
-        joints, identity = module(
+        joints, people = module(
             signed(moved(torch.from_numpy(images), device)), moved(torch.from_numpy(keypoints), device)
         )
-        return {"loss": joints + IDENTITY * identity, "joints": joints, "identity": identity}
+        return {"loss": joints + IDENTITY * people, "joints": joints, "identity": people}
 
     learner = FeatureTask(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run(Task(title="features", module=learner, losses=losses, directory=work, key=key), spec.optim)
