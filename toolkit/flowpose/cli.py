@@ -6,11 +6,27 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from flowpose.cli_options import (
+    ARTIFACTS,
+    AsJson,
+    DataRoot,
+    ModelName,
+    Overrides,
+    RecipeName,
+    Root,
+    TargetName,
+    Threads,
+    Waivers,
+    listed,
+    print_lines,
+    put,
+    say,
+)
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import FlowposeError, SpecError
 from flowpose.job import Stage
@@ -26,35 +42,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="print the result as one JSON document on stdout")]
-RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped recipe")]
-ModelName = Annotated[str, typer.Argument(help="a shipped model's name, or an artifact's directory")]
-TargetName = Annotated[str, typer.Option("--target", help="a target file, or the name of a shipped target")]
-Root = Annotated[Path, typer.Option("--out", help="where artifacts are kept")]
-DataRoot = Annotated[
-    list[Path] | None, typer.Option("--data", help="folder in which named data sets are looked for")
-]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="recipe value, as train.optim.lr=1e-4")]
-Waivers = Annotated[list[str] | None, typer.Option("--waive", help="metric=REASON: a gate that may fail")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads of one run")]
-ARTIFACTS = Path("artifacts")
-
-
-def say(text: str) -> None:
-    """A line of progress on stderr."""
-    notes.print(text, markup=False)
-
-
-def put(result: Any, as_json: bool, show: Callable[[], None], then: str | None = None) -> None:
-    """Prints a result: as JSON, or by `show` and with the next useful command."""
-    if as_json:
-        sys.stdout.write(json.dumps(result, indent=1) + "\n")
-        return
-    show()
-    if then:
-        say(f"next: {then}")
 
 
 def _run(
@@ -172,7 +159,7 @@ def compile_(
     put(
         result,
         as_json,
-        lambda: _print_lines([str(engine.path)]),
+        lambda: print_lines([str(engine.path)]),
         f"flowpose bench {engine.path} --target {target}",
     )
 
@@ -192,7 +179,7 @@ def bench(
     from flowpose.bench_command import bench_model
 
     report = bench_model(
-        model, target, precisions=_listed(compare), backends=_listed(backends), runs=runs, threads=threads,
+        model, target, precisions=listed(compare), backends=listed(backends), runs=runs, threads=threads,
         cold=cold,
     )  # fmt: skip
     put(
@@ -238,10 +225,6 @@ def evaluate(
     put(result, as_json, table, f"flowpose bench {model}")
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 @app.command()
 def infer(
     source: Annotated[Path, typer.Argument(help="a picture of the person")],
@@ -256,12 +239,7 @@ def infer(
     from flowpose.infer_command import infer_files
 
     result = infer_files(source, pose, output, model=model, format=format, fps=fps)
-    put(result, as_json, lambda: _print_lines(result["files"]), f"flowpose bench {model}")
-
-
-def _print_lines(lines: list[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
+    put(result, as_json, lambda: print_lines(result["files"]), f"flowpose bench {model}")
 
 
 @app.command()
@@ -298,7 +276,7 @@ def verify(model: ModelName, threads: Threads = None, as_json: AsJson = False) -
     replay = loaded.verify()
     text = f"{loaded.path}: {replay.n} goldens replayed on {loaded.backend}, all within tolerance"
     result = {"path": str(loaded.path), "backend": loaded.backend, "replay": asdict(replay)}
-    put(result, as_json, lambda: _print_lines([text]), f"flowpose bench {loaded.path}")
+    put(result, as_json, lambda: print_lines([text]), f"flowpose bench {loaded.path}")
 
 
 NEXT = {

@@ -21,6 +21,9 @@ from typing_extensions import Self
 
 from ..errors import SpecError
 
+Precision = Literal["fp32", "fp16", "int8", "fp8"]
+"""What a frame graph computes in, where it can: the layers that its recipe names."""
+
 _GOT_LENGTH = 80  # characters of a wrong value that are shown
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 from typing_extensions import Self
 
-from .base import Spec
+from .base import Precision, Spec
 
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
@@ -55,7 +55,7 @@ class GraphSpec(Spec):
     """One ONNX graph (or what a backend made of it): its file, its precision and its tensors."""
 
     name: Literal["source", "frame"]
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     file: str
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
@@ -186,7 +186,7 @@ class Manifest(Spec):
     golden: Golden | None = None
     references: tuple[Reference, ...] = ()
     backend: str | None = None
-    precision: Literal["fp32", "fp16", "int8"] | None = None
+    precision: Precision | None = None
     target: dict[str, Any] | None = None
     built_with: dict[str, str] = {}
     measurements: tuple[Measurement, ...] = ()

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from flowpose.spec.base import Spec
+from flowpose.spec.base import Precision, Spec
 from flowpose.spec.judging import EvaluateSpec, Gate
+from flowpose.spec.optim import OptimSpec
+from flowpose.spec.quantization import QuantizeSpec
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -51,22 +53,6 @@ class ImageSpec(Spec):
 
     height: Annotated[int, Field(ge=16, multiple_of=8)]
     width: Annotated[int, Field(ge=16, multiple_of=8)]
-
-
-class OptimSpec(Spec):
-    """One optimization run: AdamW, linear warm-up, cosine decay to a tenth, EMA of the weights."""
-
-    iterations: PositiveInt
-    batch: PositiveInt
-    lr: PositiveFloat = 3e-4
-    warmup: Annotated[int, Field(ge=0)] = 100
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
-    accumulate: PositiveInt = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: Annotated[int, Field(ge=0)] = 0
-    checkpoint_every: PositiveInt = 500
-    sample_every: Annotated[int, Field(ge=0)] = 0
 
 
 class AutoencoderSpec(Spec):
@@ -326,25 +312,14 @@ class RegressorSpec(Spec):
     optim: OptimSpec
 
 
-class Int8(Spec):
-    """nvidia-modelopt INT8: per-channel weights, per-tensor activations, calibrated on `calibration`.
-
-    `keep` are glob patterns of module names that stay in floating point.
-    """
-
-    method: Literal["int8"] = "int8"
-    calibration: str
-    algorithm: Literal["max", "smoothquant"] = "max"
-    keep: tuple[str, ...] = ()
-
-
 class ExportSpec(Spec):
     """ONNX export.
 
     Attributes:
         opset: of ONNX.
         tolerance: the largest mean absolute difference to torch, in 8-bit levels.
-        precisions: of the frame graphs that are kept; INT8 only where the line has a quantized student.
+        precisions: of the frame graphs that are kept; INT8 and FP8 only where the line has such a student. FP16 is made
+            from the fp32 graph (nvidia-modelopt AutoCast), which keeps in fp32 what would overflow.
         weights: how the fp32 frame graph keeps its large weights: two bytes each, or one with a scale a channel, as
             everything that is only compared with is kept.
         references: whether teacher, L1 baseline and two steps are kept beside the student, to be measured with it.
@@ -352,7 +327,7 @@ class ExportSpec(Spec):
 
     opset: Annotated[int, Field(ge=17, le=20)] = 17
     tolerance: PositiveFloat = 0.5
-    precisions: Annotated[tuple[Literal["fp32", "int8"], ...], Field(min_length=1)] = ("fp32", "int8")
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("fp32", "int8")
     weights: Literal["fp16", "int8"] = "fp16"
     references: bool = True
 
@@ -379,7 +354,7 @@ class Recipe(Spec):
     distill: DistillSpec
     finish: AdversarialFinish | None = None
     regressor: RegressorSpec | None = None
-    quantize: Int8
+    quantize: QuantizeSpec
     export: ExportSpec = ExportSpec()
     compile: CompileSpec = CompileSpec()
     evaluate: EvaluateSpec = EvaluateSpec()

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from .base import Spec
+from .base import Precision, Spec
 
 Backend = Literal["onnxruntime", "openvino"]
-Precision = Literal["fp32", "fp16", "int8"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)")
