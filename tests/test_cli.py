@@ -172,6 +172,12 @@ def test_compile_makes_an_engine(flowpose: Call, tiny: Artifact, tmp_path: Path)
     assert said.json["backend"] in said.json["card"]["choice"]
     again = flowpose("compile", tiny.path, "--out", tmp_path, "--threads", 1)
     assert again.out.split() == [str(engine.path)] and "next: flowpose bench" in again.err
+    assert "Why this precision" in again.err and "8-bit layers" in again.err
+    assert {(each["precision"], each["backend"]) for each in said.json["contest"]} == {
+        (precision, backend) for precision in ("fp32", "int8") for backend in ("openvino", "onnxruntime")
+    }
+    forced = flowpose("compile", tiny.path, "--out", tmp_path, "--precision", "int8", "--json")
+    assert forced.json["precision"] == "int8" and "forced" in forced.json["card"]["choice"]
 
 
 ERRORS: list[tuple[Sequence[str], str, str]] = [
@@ -185,12 +191,14 @@ ERRORS: list[tuple[Sequence[str], str, str]] = [
     (["train", "tiny", "--waive", "psnr=because"], "SpecError", "psnr=because: no gate of tiny"),
     (["show", "people-129"], "SpecError", "no shipped model of this name"),
     (
-        ["bench", "TINY", "--compare", "fp16"],
+        ["bench", "TINY", "--compare", "fp8"],
         "TargetMismatch",
-        "has no such precision, got fp16, expected fp32, int8",
+        "has no such precision, got fp8, expected fp32, fp16, int8",
     ),
     (["bench", "TINY", "--backends", "tensorrt"], "TargetMismatch", "has no such backend, got tensorrt"),
-    (["compile", "TINY", "--precision", "fp16"], "TargetMismatch", "cannot run the precision, got fp16"),
+    (["compile", "TINY", "--precision", "fp8"], "TargetMismatch", "cannot run the precision, got fp8"),
+    (["compile", "TINY", "--precision", "fp16"], "TargetMismatch", "lacks the precision, got fp16"),
+    (["compile", "TINY", "--margin", "0.5"], "TargetMismatch", "not a margin, got 0.5"),
     (["compile", "TINY", "--target", "cpu-arm64"], "TargetMismatch", "is another processor"),
     (["verify", "/nowhere"], "SpecError", "no such path"),
 ]

@@ -40,7 +40,7 @@ CHANGES = [
     ("regressor.optim.lr=1e-4", ["regressor", "export"]),
     ("distill.pairs=9", ["distill", "finish", "quantize", "export"]),
     ("finish.share=0.2", ["finish", "quantize", "export"]),
-    ("quantize.algorithm=smoothquant", ["quantize", "export"]),
+    ("quantize.algorithm=entropy", ["quantize", "export"]),
     ("export.tolerance=0.7", ["export"]),
 ]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from flowpose.errors import TrainingError
 from flowpose.optimize import CHECKPOINT, Average, Draw, Losses, Task, learning_rate, run, save
-from flowpose.spec.recipe import OptimSpec
+from flowpose.spec.optim import OptimSpec
 
 KEY = "a" * 64
 

@@ -178,6 +178,16 @@ def test_metrics_of_the_line_are_named_with_or_without_a_label(line: Line) -> No
     assert value("export", "export.fp32_parity_mean") == value("export", "fp32_parity_mean")
     assert value("export", "size_frame.int8") == value("export", "export.size_frame.int8") > 0
     assert value("train", "truth.psnr") == value("compile", "truth.psnr") == 100
+    contest = open_artifact(line.path("compile")).manifest.contest
+    assert value("compile", "frame_ms_p95") == contest[0].p95 and contest[0].chosen
+
+
+def test_a_gate_that_this_run_waived_speaks_against_int8(line: Line, copied: Path) -> None:
+    strict = gate("quantize", "psnr_to_student", min=90)
+    run = line.run(strict, root=copied, waive={"psnr_to_student": "a toy"})
+    engine = pipeline.run(run, load_target("cpu"))[0][-1].artifact.manifest
+    assert not [each for own in engine.history for each in own.gates], "the graph was made before"
+    assert engine.precision == "fp32" and "waived: a toy): fp32 kept" in engine.card["choice"]
 
 
 @pytest.mark.parametrize(

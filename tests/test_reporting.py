@@ -9,7 +9,7 @@ import pytest
 from export.lined_up import SPEC, job_of, lined_up
 
 from flowpose import image
-from flowpose.compile import compile_graph
+from flowpose.compile import Request, compile_graph
 from flowpose.export import export
 from flowpose.pipeline import Done, Run
 from flowpose.reporting import report_path, write_report
@@ -22,7 +22,8 @@ ROWS = ["truth", "copy-source", "teacher-1", "teacher-2", "teacher-3", "student-
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("report")
     graph = export(job_of(root, lined_up(root)))
-    engine = compile_graph(graph, load_target("cpu"), root, threads=1, rounds=2, warmup=1, precision="fp32")
+    request = Request(precision="fp32", threads=1)
+    engine = compile_graph(graph, load_target("cpu"), root, request, rounds=2, warmup=1)
     stages = {"export": graph, "compile": engine}
     done = [Done(stage=s, artifact=made, skipped=False, seconds=0) for s, made in stages.items()]
     run = Run(recipe=SPEC, root=root)
@@ -49,5 +50,10 @@ def test_every_form_has_its_row(folder: Path) -> None:
 def test_pictures_and_page_are_there(folder: Path) -> None:
     sheet = image.read(folder / "sheet.png")
     assert sheet.shape[1] > 5 * 100, "source, pose, truth, teacher, student"
-    assert "top octave" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "top octave" in page and "Why this precision" in page
+    report = json.loads((folder / "report.json").read_text())
+    assert "forced" in report["choice"] and report["choice"] in page
+    assert [each["precision"] for each in report["contest"]] == ["fp32", "fp32"], "both backends"
+    assert all(each["float_layers"] > 0 and each["int8_layers"] == 0 for each in report["contest"])
     assert json.loads((folder / "latency.json").read_text())["stages"]

@@ -152,7 +152,7 @@ def make_artifact(
     }  # fmt: skip
     sources, poses = pictures(), np.stack([standing(y) for y in (1.0, 2.0, 4.0, 5.5)])
     contexts = np.stack([encode(source) for source in sources])
-    brightness = {"fp32": 255.0, "int8": 257.5}
+    brightness = {"fp32": 255.0, "fp16": 255.0, "int8": 257.5}
     frames = {
         p: np.stack([draw(c, k, brightness[p]) for c, k in zip(contexts, poses, strict=True)])
         for p in precisions
@@ -180,6 +180,9 @@ class NumpyGraph:
             return {"context": self._context(encode(inputs["source"]))}
         levels = 257.5 if self.kind.endswith("int8") else 255.0
         return {"frame": self._frame(draw(inputs["context"], inputs["keypoints"], levels))}
+
+    def executed(self, inputs: dict[str, NDArray]) -> None:
+        return None  # NumPy does not tell
 
     def _context(self, context: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.fault == "nan":

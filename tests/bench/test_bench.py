@@ -45,6 +45,10 @@ def test_actions_take_turns_and_change_their_order() -> None:
     found = alternate(actions, rounds=2, warmup=1)
     assert "".join(calls) == "abc" + "abc" + "cba"
     assert [len(timing.ms) for timing in found.values()] == [2, 2, 2]
+    calls.clear()
+    found = alternate(actions, rounds=2, warmup=0, settle=1)
+    assert "".join(calls) == "aabbcc" + "ccbbaa"
+    assert [len(timing.ms) for timing in found.values()] == [2, 2, 2], "what settles is not timed"
 
 
 def test_every_stage_of_every_model_is_measured(report: Report) -> None:

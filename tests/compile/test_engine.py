@@ -1,4 +1,4 @@
-"""Compiling the tiny graph: the fastest sound backend is taken, what is unsound is left out and named."""
+"""Compiling the tiny graph: sound candidates take turns, one is chosen, what is unsound is left out and named."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 from tiny_graphs import HEIGHT, WIDTH, NumpyBackend, NumpyGraph, make_artifact, pictures, standing
 
 from flowpose.artifact import Artifact
-from flowpose.compile import compile_graph, engine_key
+from flowpose.compile import Entry, Quality, Request, compile_graph, decide, engine_key
 from flowpose.errors import ArtifactError, TargetMismatch
 from flowpose.runtime import BACKENDS, load
 from flowpose.runtime.backend import BackendEntry
+from flowpose.spec.manifest import GateResult
 from flowpose.spec.target import Budget, Target
 
 
@@ -52,28 +53,94 @@ def plant(monkeypatch: pytest.MonkeyPatch, **backends: type) -> None:
         )
 
 
+BOTH = [(precision, backend) for precision in ("fp32", "int8") for backend in BACKENDS]
+
+
 def test_an_engine_runs_and_keeps_the_record(tiny: Artifact, tmp_path: Path) -> None:
     said: list[str] = []
     engine = compile_graph(tiny, target(), tmp_path, rounds=10, warmup=2, say=said.append)
     found = engine.manifest
-    assert (found.kind, found.parent, found.precision) == ("engine", tiny.manifest.key, "int8")
-    assert found.backend in BACKENDS and found.card["choice"].startswith(found.backend)
+    assert (found.kind, found.parent) == ("engine", tiny.manifest.key)
     assert said == [found.card["choice"]]
-    devices = {m.device.split(", ")[-1].split()[0] for m in found.measurements}
-    assert devices == set(BACKENDS)
+    devices = {tuple(m.device.split(", ")[-2:]) for m in found.measurements}
+    assert {(precision, name.split()[0]) for precision, name in devices} == set(BOTH)
     assert {m.metric for m in found.measurements} >= {"frame_ms_p50", "frame_ms_p95", "source_ms_p50"}
+    first = found.measurements[0].device.split(", ")
+    assert first[-2] == found.precision and first[-1].split()[0] == found.backend, "gates look at the first"
     assert [a.key for a in found.history] == [tiny.manifest.key]
     assert set(found.files) == set(tiny.manifest.files)
     model = load(engine.path)
-    assert (model.backend, model.precision, model.threads) == (found.backend, "int8", 1)
+    assert (model.backend, model.precision, model.threads) == (found.backend, found.precision, 1)
     assert model.infer(pictures()[0], standing()).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_the_contest_is_kept_and_is_what_was_decided_by(tiny: Artifact, tmp_path: Path) -> None:
+    found = compile_graph(tiny, target(), tmp_path, rounds=10, warmup=2).manifest
+    assert {(each.precision, each.backend) for each in found.contest} == set(BOTH)
+    assert all(each.n == 10 and each.reason for each in found.contest)
+    chosen, *others = found.contest
+    assert chosen.chosen and not any(each.chosen for each in others)
+    assert (chosen.precision, chosen.backend, chosen.ratio) == (found.precision, found.backend, 1)
+    entries = [Entry(each.backend, each.precision, each.p50, each.p95) for each in found.contest]
+    known = {"fp32": Quality(), "int8": Quality(notes=("no gate",))}
+    again = decide(entries, known, margin=found.stage["margin"])
+    assert (again.chosen.precision, again.chosen.backend) == (found.precision, found.backend)
+    assert [again.reasons[entry] for entry in entries] == [each.reason for each in found.contest]
+    assert again.sentence == found.card["choice"]
+
+
+def test_all_precisions_of_graph_and_target_take_part(tmp_path: Path) -> None:
+    graph = make_artifact(tmp_path / "three", ("fp32", "fp16", "int8"))
+    wide = target(precisions=("int8", "fp8", "fp16", "fp32"))
+    found = compile_graph(graph, wide, tmp_path, rounds=5, warmup=1).manifest
+    assert len(found.contest) == 3 * len(BACKENDS)
+    assert {each.precision for each in found.contest} == {"fp32", "fp16", "int8"}
+    for name in ("fp16", "int8"):
+        assert f"{name} " in found.card["choice"], "each has its part of the sentence"
+
+
+class SlowFloat(NumpyBackend):
+    """Takes milliseconds in fp32 and next to nothing in INT8."""
+
+    def open(self, path: Path, threads: int) -> NumpyGraph:
+        return (NumpyGraph if path.stem.endswith("int8") else Slow)(path.stem, self.fault)
+
+
+FAILED = GateResult(
+    stage="quantize", metric="psnr_to_student", limit=35, value=20, passed=False, waived="a toy"
+)
+
+
+def test_a_reduced_precision_is_taken_where_it_wins_and_its_gates_hold(
+    tiny: Artifact, tmp_path: Path, monkeypatch
+) -> None:
+    plant(monkeypatch, openvino=SlowFloat)
+    here = target(backends=("openvino",))
+    won = compile_graph(tiny, here, tmp_path, rounds=5, warmup=1).manifest
+    assert won.precision == "int8" and won.card["choice"].endswith("times as fast as fp32 openvino: kept")
+    assert won.contest[0].int8_layers is None, "this backend does not tell"
+    lost = compile_graph(tiny, here, tmp_path, Request(gates=(FAILED,)), rounds=5, warmup=1).manifest
+    assert lost.precision == "fp32" and lost.key != won.key
+    assert "gate psnr_to_student failed (20, limit 35, waived: a toy): fp32 kept" in lost.card["choice"]
+    assert "waived: a toy" in next(each.reason for each in lost.contest if each.precision == "int8")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_forced_precision_is_taken_without_a_contest(
+    tiny: Artifact, tmp_path: Path, monkeypatch, precision: str
+) -> None:
+    plant(monkeypatch, openvino=SlowFloat)
+    request = Request(precision=precision, gates=(FAILED,))
+    found = compile_graph(tiny, target(), tmp_path, request, rounds=5, warmup=1).manifest
+    assert found.precision == precision and {each.precision for each in found.contest} == {precision}
+    assert found.card["choice"].endswith("ms: forced, no other precision was measured")
 
 
 def test_the_faster_backend_is_taken(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
     plant(monkeypatch, openvino=SlowBackend, onnxruntime=NumpyBackend)
-    engine = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1)
-    assert engine.manifest.backend == "onnxruntime"
-    assert "openvino" in engine.manifest.card["choice"]
+    found = compile_graph(tiny, target(), tmp_path, Request(precision="int8"), rounds=5, warmup=1).manifest
+    assert found.backend == "onnxruntime"
+    assert found.contest[1].reason.endswith("times as long as int8 onnxruntime")
 
 
 def test_a_backend_with_wrong_outputs_is_left_out_however_fast(
@@ -83,8 +150,9 @@ def test_a_backend_with_wrong_outputs_is_left_out_however_fast(
     said: list[str] = []
     engine = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1, say=said.append)
     assert engine.manifest.backend == "onnxruntime"
-    assert "all zeros" in engine.manifest.card["excluded openvino"]
-    assert said[0].startswith("openvino is left out") and "all zeros" in said[0]
+    for text, label in zip(said[:2], ("fp32 openvino", "int8 openvino"), strict=True):
+        assert "all zeros" in engine.manifest.card[f"excluded {label}"]
+        assert text.startswith(f"{label} is left out") and "all zeros" in text
 
 
 def test_no_sound_backend_is_an_error_that_gives_the_reasons(
@@ -109,6 +177,7 @@ def test_a_missing_library_is_left_out_and_named(tiny: Artifact, tmp_path: Path,
 def test_the_second_time_nothing_is_measured(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
     first = compile_graph(tiny, target(), tmp_path, rounds=5, warmup=1)
     assert first.manifest.key == engine_key(tiny, target())
+    assert first.manifest.stage["precision"] == "auto" and first.manifest.stage["margin"] == 1.1
     monkeypatch.setattr("flowpose.compile.engine.compare", None)
     assert compile_graph(tiny, target(), tmp_path).path == first.path
 
@@ -117,13 +186,15 @@ def test_the_key_depends_on_what_the_engine_depends_on(tiny: Artifact, monkeypat
     key = engine_key(tiny, target())
     keys = {
         key,
-        engine_key(tiny, target(), precision="fp32"),
-        engine_key(tiny, target(), threads=2),
+        engine_key(tiny, target(), Request(precision="fp32")),
+        engine_key(tiny, target(), Request(threads=2)),
+        engine_key(tiny, target(), Request(margin=1.2)),
+        engine_key(tiny, target(), Request(gates=(FAILED,))),
         engine_key(tiny, target(name="other")),
         engine_key(tiny, target(backends=("onnxruntime",))),
     }
     monkeypatch.setattr("flowpose.compile.engine.cpu_model", lambda: "another processor")
-    assert len(keys | {engine_key(tiny, target())}) == 6
+    assert len(keys | {engine_key(tiny, target())}) == 8
 
 
 def test_an_engine_is_made_anew_from_itself(tiny: Artifact, tmp_path: Path) -> None:
@@ -148,17 +219,23 @@ def test_a_memory_budget_becomes_a_gate_of_a_fresh_process(tiny: Artifact, tmp_p
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads_are_refused(tiny: Artifact, tmp_path: Path, threads: int) -> None:
     with pytest.raises(TargetMismatch, match=f"threads: not a number of threads, got {threads}"):
-        compile_graph(tiny, target(), tmp_path, threads=threads)
+        compile_graph(tiny, target(), tmp_path, Request(threads=threads))
     with pytest.raises(TargetMismatch, match="threads"):
-        engine_key(tiny, target(), threads=threads)
+        engine_key(tiny, target(), Request(threads=threads))
     assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize("margin", [0.9, -1, float("nan"), float("inf")])
+def test_no_margin_below_one(tiny: Artifact, tmp_path: Path, margin: float) -> None:
+    with pytest.raises(TargetMismatch, match=r"margin: not a margin, got .*, expected at least 1"):
+        compile_graph(tiny, target(), tmp_path, Request(margin=margin))
 
 
 def test_an_engine_made_anew_drops_old_exclusions(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         plant(patch, openvino=ZerosBackend, onnxruntime=NumpyBackend)
         first = compile_graph(tiny, target(), tmp_path / "a", rounds=5, warmup=1)
-    assert "excluded openvino" in first.manifest.card
+    assert "excluded int8 openvino" in first.manifest.card
     second = compile_graph(first, target(), tmp_path / "b", rounds=5, warmup=1)
     assert not [name for name in second.manifest.card if name.startswith("excluded ")]
 
@@ -167,6 +244,7 @@ MISMATCHES = [
     ({"arch": "aarch64"}, {}, "is another processor, got x86_64, expected aarch64"),
     ({"precisions": ("fp32",)}, {"precision": "int8"}, "cannot run the precision, got int8, expected fp32"),
     ({"precisions": ("fp32", "fp16")}, {"precision": "fp16"}, "lacks the precision, got fp16"),
+    ({"precisions": ("fp16",)}, {}, "runs no precision of the graph, got fp32, int8, expected fp16"),
     ({"backends": ("openvino",), "software": {"openvino": "<2000"}}, {}, "openvino version"),
 ]
 
@@ -175,12 +253,13 @@ MISMATCHES = [
 def test_what_does_not_fit(tiny: Artifact, tmp_path: Path, monkeypatch, changes, options, text: str) -> None:
     monkeypatch.setattr("flowpose.compile.candidates.machine_arch", lambda: "x86_64")
     with pytest.raises(TargetMismatch, match=text):
-        compile_graph(tiny, target(**changes), tmp_path, **options)
+        compile_graph(tiny, target(**changes), tmp_path, Request(**options))
 
 
 def test_without_int8_the_graph_is_compiled_in_fp32(tmp_path: Path) -> None:
     only = make_artifact(tmp_path / "only", ("fp32",))
-    assert compile_graph(only, target(), tmp_path, rounds=5, warmup=1).manifest.precision == "fp32"
+    found = compile_graph(only, target(), tmp_path, rounds=5, warmup=1).manifest
+    assert found.precision == "fp32" and found.card["choice"].endswith("no other precision to measure")
 
 
 def test_a_student_cannot_be_compiled(tmp_path: Path) -> None:

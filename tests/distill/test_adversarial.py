@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowpose.distill import adversarial
 from flowpose.distill.adversarial import HALF_BLOCK, Adversarial, jittered, shifted
 from flowpose.distill.heads import Eyes, Heads
-from flowpose.distill.student import Compared, Conditions, Setting, truth_losses
+from flowpose.distill.student import Compared, Conditions, Output, Setting, truth_losses
 from flowpose.flow import interpolate
 from flowpose.model.detail import HALF
 from flowpose.model.transformer import modulate
@@ -90,8 +90,8 @@ class Painted(nn.Module):
         super().__init__()
         self.pictures = nn.Parameter(pictures)
 
-    def forward(self, batch: Conditions) -> tuple[Tensor, Tensor, None, None, None]:
-        return torch.zeros(len(batch.source), *SHAPE), self.pictures, None, None, None
+    def forward(self, batch: Conditions) -> Output:
+        return Output(torch.zeros(len(batch.source), *SHAPE), self.pictures, None)
 
 
 def gradients(base: Setting, **changes: Any) -> tuple[Tensor, Tensor, Any]:
@@ -221,6 +221,21 @@ def test_texture_opens_the_share_of_detail_and_nothing_else(tmp_path: Path) -> N
     drawn = slice(3 * HALF * HALF)
     for name in changed:
         torch.testing.assert_close(more[name][drawn], plain[name][drawn], atol=1e-7, rtol=1e-4)
+
+
+def test_what_latents_draw_has_a_loss_that_the_carried_pixels_do_not_hide(tmp_path: Path) -> None:
+    """With the share wide open the joined picture has next to no gradient for the decoder; this loss has."""
+    base, reached = setting(tmp_path, distillation("trajectory", detail=True)), {}
+    for weight in (0.0, 1.0):
+        contest = contest_of(base, decoded=weight, seams=0.5)
+        detail = contest.module.learner.detail
+        with torch.no_grad():
+            detail.choice[-1].bias[3 * HALF * HALF :] = 20.0
+        losses = contest.losses(contest.module, Draw.at(0, 0))
+        losses["loss"].backward()
+        reached[weight] = float(contest.module.learner.decoder.block.weight.grad.norm())
+        assert ("decoded" in losses) == (weight > 0)
+    assert reached[1.0] > 100 * reached[0.0]
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-4, 1), (HALF_BLOCK, -HALF_BLOCK)])

@@ -15,7 +15,7 @@ from flowpose.distill.student import Made, Setting
 from flowpose.optimize import Draw
 
 FLOOR = 1e-3  # of the Charbonnier loss
-NOTHING_MADE = Made(torch.zeros(0), torch.zeros(0), None, torch.zeros(0), None, None, 0)
+NOTHING_MADE = Made(torch.zeros(0), torch.zeros(0))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from flowpose.distill.flowmap import FlowMap, draw_spans
 from flowpose.distill.student import Made, Setting
 from flowpose.optimize import Draw
 
-NOTHING_MADE = Made(torch.zeros(0), torch.zeros(0), None, torch.zeros(0), None, None, 0)
+NOTHING_MADE = Made(torch.zeros(0), torch.zeros(0))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from quantize.tiny_student import make_artifact
 from torch import Tensor
 
 from flowpose.distill.student import (
+    Carried,
     Compared,
     Conditions,
     Learner,
@@ -117,7 +118,7 @@ def test_only_the_second_evaluation_has_the_gradient_of_its_losses(
         return found[-1]
 
     monkeypatch.setattr(flow, "velocity", watched)
-    latents, _, _, _, _ = learner(batch)
+    latents = learner(batch).latents
     latents[len(batch.source) :].square().sum().backward()
     whole, first, second = found
     assert not first.requires_grad, "the step to the middle is held fixed"
@@ -140,15 +141,11 @@ def numbered_conditions(count: int) -> Conditions:
 
 def test_truth_is_repeated_for_second_evaluations() -> None:
     batch = numbered_conditions(5)
-    made = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, None, 2)
+    made = Made(torch.zeros(7), torch.zeros(7), None, 2)
     assert made.like(torch.arange(5)).tolist() == [0, 1, 2, 3, 4, 3, 4]
     assert made.truth(batch)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
-    assert torch.equal(
-        Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), None, None, 0).truth(batch), batch.truth
-    )
-    looked = Made(torch.zeros(7), torch.zeros(7), None, torch.zeros(7), None, None, 2, Window(1, 2, 2)).truth(
-        batch
-    )
+    assert torch.equal(Made(torch.zeros(5), torch.zeros(5)).truth(batch), batch.truth)
+    looked = Made(torch.zeros(7), torch.zeros(7), None, 2, Window(1, 2, 2)).truth(batch)
     assert looked.shape == (7, 3, 16, 16) and looked[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 4]
 
 
@@ -233,19 +230,23 @@ def test_what_is_carried_is_in_the_order_of_what_is_made(tmp_path: Path) -> None
         context = student.context(batch.source, batch.shown)
         one = student.on_grid((0.0, 1.0), "euler").pictures(context, batch.keypoints)
         two = student.pictures(context[2:], batch.keypoints[2:])
-        assert found.carried is not None and found.carried.shape == found.pictures.shape == (6, 3, 48, 32)
+        assert found.detail is not None
+        assert found.detail.pixels.shape == found.pictures.shape == (6, 3, 48, 32)
         torch.testing.assert_close(found.pictures, torch.cat([one, two]), atol=1e-4, rtol=1e-4)
-        for half in (found.drawn, found.chosen):
+        for half in (found.drawn, found.detail.chosen):
             torch.testing.assert_close(half, found.pictures)
-        assert (found.carried[2:4] - batch.shown[2:4]).abs().max() > 0
+        assert (found.detail.pixels[2:4] - batch.shown[2:4]).abs().max() > 0
         window = Window(1, 1, 2)
         part = made_by(Learner(student, 0.5), replace(batch, window=window))
-    assert part.carried is not None and torch.equal(part.carried, window.of(found.carried))
+    assert part.detail is not None
+    for whole, seen in zip(found.detail, part.detail, strict=True):
+        assert seen.shape == window.of(whole).shape
+    assert torch.equal(part.detail.pixels, window.of(found.detail.pixels))
 
 
 def test_only_what_was_carried_costs() -> None:
     truth = torch.zeros(2, 3, 8, 8)
-    plain, off = (Made(truth, truth, carried, truth, None, None, 0) for carried in (None, truth + 0.5))
+    plain, off = Made(truth, truth), Made(truth, truth, Carried(truth, truth + 0.5, truth, truth))
     assert carried_loss(plain, truth, 0.2) == {}
     assert float(carried_loss(off, truth, 0.2)["carried"]) == pytest.approx(0.1, rel=1e-3)
 

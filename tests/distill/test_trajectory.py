@@ -89,7 +89,7 @@ def test_without_a_solved_share_nothing_is_solved(base: Setting) -> None:
     batch = method.draw(np.random.default_rng(0), 5)
     assert not (base.job.work / TRAJECTORIES).exists()
     assert len(batch.source) == len(batch.truth) == 5 and not len(batch.ends)
-    made = Made(torch.zeros(5), torch.zeros(5), None, torch.zeros(5), None, None, 0)
+    made = Made(torch.zeros(5), torch.zeros(5))
     assert method.losses(nn.Identity(), batch, made, Draw.at(0, 0)) == {}
 
 
@@ -120,7 +120,7 @@ def test_losses_are_least_where_the_student_is_the_teacher(base: Setting) -> Non
         fresh = torch.randn(len(batch.source) - len(batch.ends), *SHAPE)
         latents = torch.cat([batch.ends + off, fresh])
         shown = base.reference.decode(latents)
-        made = Made(latents, shown, None, shown, None, None, 0)
+        made = Made(latents, shown)
         return dict(method.losses(nn.Identity(), batch, made, Draw.at(0, 0)))
 
     best, worse = losses(0.0), losses(0.5)
@@ -137,7 +137,7 @@ def test_losses_are_weighted(base: Setting) -> None:
     batch = plain.draw(np.random.default_rng(0), 4)
     latents = torch.zeros(4, *SHAPE)
     shown = base.reference.decode(latents)
-    made = Made(latents, shown, None, shown, None, None, 0)
+    made = Made(latents, shown)
     once, thrice = (dict(each.losses(nn.Identity(), batch, made, Draw.at(0, 0))) for each in (plain, heavy))
     for name, value in once.items():
         torch.testing.assert_close(thrice[name], 3 * value)

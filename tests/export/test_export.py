@@ -14,7 +14,7 @@ import flowpose
 from flowpose.artifact import Artifact, place, stage_key
 from flowpose.errors import ArtifactError, ParityError
 from flowpose.export import export
-from flowpose.export.goldens import Parity, check_contexts, check_fp32, check_int8
+from flowpose.export.goldens import Parity, check_contexts, check_float, check_quantized
 from flowpose.export.modules import rounded
 from flowpose.job import Job
 from flowpose.quantize import quantize
@@ -160,8 +160,36 @@ def test_a_recipe_may_keep_less(quantized: Artifact, tmp_path: Path):
 
 def test_int8_alone_needs_a_quantized_student(tmp_path: Path):
     student = make_artifact(tmp_path, "student")
-    with pytest.raises(ArtifactError, match=r"export\.precisions has int8 alone"):
+    with pytest.raises(ArtifactError, match=r"nothing to export, got a line with fp32, fp16, expected int8"):
         export(export_job(tmp_path, student, "export.precisions=['int8']"))
+
+
+def test_fp16_computes_in_halves_and_keeps_its_inputs(root: Path, quantized: Artifact):
+    made = export(
+        export_job(root, quantized, "export.precisions=['fp32', 'fp16']", "export.references=false")
+    )
+    whole, half = (onnx.load(made.file(f"frame.{p}.onnx")) for p in ("fp32", "fp16"))
+    assert [(i.name, i.type) for i in half.graph.input] == [(i.name, i.type) for i in whole.graph.input]
+    kinds = [tensor.data_type for tensor in half.graph.initializer]
+    assert kinds.count(TensorProto.FLOAT16) > 10 * kinds.count(TensorProto.FLOAT)
+    casts = [n for n in half.graph.node if n.op_type == "Cast"]
+    assert len(casts) < 30, "no cast at every layer, as stored halves have"
+    for backend in ("onnxruntime", "openvino"):
+        flowpose.load(made.path, backend=backend, precision="fp16").verify()
+
+
+def test_fp8_codes_are_a_byte_and_symmetric(root: Path):
+    student = make_artifact(root / "eight", "student")
+    over = ("quantize={method: fp8, calibration: tiny}", "export.opset=19")
+    fp8 = quantize(quantize_job(root / "eight", student, *over), calibration())
+    job = export_job(root / "eight", fp8, *over, "export.precisions=[fp8]", "export.references=false")
+    model = onnx.load(export(job).file("frame.fp8.onnx"))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    assert layers
+    for node in layers:
+        assert constants[node.input[0]].data_type == TensorProto.FLOAT8E4M3FN
+        assert not numpy_helper.to_array(constants[node.input[2]]).astype(np.float32).any()
 
 
 @pytest.mark.parametrize(
@@ -188,8 +216,8 @@ def test_needs_a_student(tmp_path: Path):
 
 def test_parity_errors():
     with pytest.raises(ParityError, match=r"got mean 0\.7 levels, expected <= 0\.5"):
-        check_fp32(Path("frame"), Parity(0, 0.7, 3), 0.5)
+        check_float(Path("frame"), "fp32", Parity(0, 0.7, 3), 0.5)
     with pytest.raises(ParityError, match="fake quantization"):
-        check_int8(Path("frame"), Parity(2, 1, 3))
+        check_quantized(Path("frame"), "int8", Parity(2, 1, 3))
     with pytest.raises(ParityError, match="source graph differs"):
         check_contexts(Path("source"), np.full((1, 3), np.nan), np.ones((1, 3)))

@@ -12,7 +12,7 @@ from export.lined_up import SPEC, job_of, lined_up
 from quantize.tiny_student import generator, make_artifact
 
 from flowpose.artifact import Artifact
-from flowpose.compile import compile_graph
+from flowpose.compile import Request, compile_graph
 from flowpose.errors import ArtifactError, BackendError, IntegrityError, ParityError
 from flowpose.evaluate import teacher_grid
 from flowpose.export import export, references
@@ -118,9 +118,8 @@ def test_a_changed_reference_is_found(graph: Artifact, tmp_path: Path) -> None:
 
 
 def test_compiling_leaves_references_behind(graph: Artifact, tmp_path: Path) -> None:
-    engine = compile_graph(
-        graph, load_target("cpu"), tmp_path, threads=1, rounds=2, warmup=1, precision="fp32"
-    )
+    request = Request(precision="fp32", threads=1)
+    engine = compile_graph(graph, load_target("cpu"), tmp_path, request, rounds=2, warmup=1)
     assert not engine.manifest.references
     assert not [name for name in engine.manifest.files if name.startswith("references/")]
     load(engine.path)

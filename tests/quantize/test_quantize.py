@@ -104,7 +104,10 @@ def test_keep_of_everything_is_an_error():
 
 
 def test_smoothquant_is_rebuilt_from_its_files(student: Artifact, tmp_path: Path):
-    smooth = quantize(quantize_job(tmp_path, student, "quantize.algorithm=smoothquant"), calibration())
+    smooth = quantize(
+        quantize_job(tmp_path, student, "quantize={method: int8-smoothquant, calibration: tiny}"),
+        calibration(),
+    )
     assert any(key.endswith("pre_quant_scale") for key in load_file(smooth.file(SCALES)))
     found = {m.metric: m.value for m in smooth.manifest.measurements}
     assert found["psnr_to_student"] > 25
@@ -128,7 +131,7 @@ def test_needs_a_student(tmp_path: Path):
 
 
 def test_student_is_not_quantized(student: Artifact):
-    with pytest.raises(ArtifactError, match="has no INT8 scales, got student"):
+    with pytest.raises(ArtifactError, match="has no scales of a quantization, got student"):
         load_quantized(student)
 
 

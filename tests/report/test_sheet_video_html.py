@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from flowpose.data.figures import draw, figure_identity, motion
 from flowpose.errors import ImageError, PoseError
-from flowpose.report import StageRow, draw_pose, sheet, write_html, write_video
-from flowpose.spec.manifest import Ancestor, GateResult, Measurement
+from flowpose.report import Evidence, StageRow, draw_pose, sheet, write_html, write_video
+from flowpose.spec.manifest import Ancestor, Contestant, GateResult, Measurement
 
 Bytes = NDArray[np.uint8]
 VOID = {"meta", "img", "br"}
@@ -130,14 +130,43 @@ def test_the_report_holds_everything_and_nothing_from_outside(tmp_path: Path) ->
         "people-128 on <cpu> & co",
         rows,
         {"source, truth <b>": frames(1)[0]},
-        gates=[
-            GateResult(stage="distill", metric="psnr", limit=20, value=21.5, passed=True),
-            GateResult(stage="quantize", metric="ssim", limit=0.9, value=0.8, passed=False, waived="a trial"),
-        ],
-        measurements=[
-            Measurement(metric="psnr", value=21.5, unit="dB", n=64, set="people/val", stage="train")
-        ],
-        history=[Ancestor(kind="model", name="people-128", key="a" * 64, stage={"steps": 7})],
+        evidence=Evidence(
+            contest=[
+                Contestant(
+                    backend="openvino",
+                    precision="int8",
+                    p50=8.125,
+                    p95=9,
+                    n=100,
+                    ratio=1,
+                    chosen=True,
+                    reason="1.68 times as fast <& more>",
+                    int8_layers=42,
+                    float_layers=12,
+                    conversions=48,
+                ),
+                Contestant(
+                    backend="onnxruntime",
+                    precision="fp32",
+                    p50=14,
+                    p95=15,
+                    n=100,
+                    ratio=1.75,
+                    chosen=False,
+                    reason="slower",
+                ),
+            ],
+            gates=[
+                GateResult(stage="distill", metric="psnr", limit=20, value=21.5, passed=True),
+                GateResult(
+                    stage="quantize", metric="ssim", limit=0.9, value=0.8, passed=False, waived="a trial"
+                ),
+            ],
+            measurements=[
+                Measurement(metric="psnr", value=21.5, unit="dB", n=64, set="people/val", stage="train")
+            ],
+            history=[Ancestor(kind="model", name="people-128", key="a" * 64, stage={"steps": 7})],
+        ),
         facts={"device": "2 cores"},
     )
     text = path.read_text(encoding="utf-8")
@@ -153,6 +182,9 @@ def test_the_report_holds_everything_and_nothing_from_outside(tmp_path: Path) ->
         "812.30",
         "0.93",
         "waived: a trial",
+        "Why this precision",
+        "int8 *",
+        "1.68 times as fast <& more>",
         "2 cores",
         "aaaaaaaaaaaa",
         "steps",

@@ -19,7 +19,7 @@ def recipe_data() -> dict[str, Any]:
         "model": {"size": "micro"},
         "train": {"optim": dict(optim)},
         "distill": {"method": "trajectory", "intervals": 4, "optim": dict(optim)},
-        "quantize": {"calibration": "tiny"},
+        "quantize": {"method": "int8", "calibration": "tiny"},
     }
 
 

@@ -32,8 +32,18 @@ def test_a_good_pair_passes(recipe_data: dict[str, Any], target_data: dict[str, 
 def test_a_target_without_the_asked_precision(
     recipe_data: dict[str, Any], target_data: dict[str, Any]
 ) -> None:
+    recipe_data["compile"] = {"precision": "int8"}
     assert problems(recipe_data, {**target_data, "precisions": ["fp32", "fp16"]}) == (
-        "recipe.compile.precision: not one of target board, got 'int8', expected one of fp32, fp16",
+        "recipe.compile.precision: not one of target board, got 'int8', expected auto or one of fp32, fp16",
+    )
+
+
+def test_a_target_that_runs_nothing_of_what_will_be_made(
+    recipe_data: dict[str, Any], target_data: dict[str, Any]
+) -> None:
+    recipe_data["export"] = {"precisions": ["int8"]}
+    assert problems(recipe_data, {**target_data, "precisions": ["fp32", "fp16"]}) == (
+        "recipe.export.precisions: none is one of target board, got int8, expected one of fp32, fp16",
     )
 
 
@@ -45,8 +55,8 @@ def test_a_target_without_the_asked_precision(
             {"threads": 3},
             "recipe.compile.threads: more than target board has, got 3, expected at most 2",
         ),
-        ("quantize", {"calibration": "tniy"}, "recipe.quantize.calibration: no such path"),
-        ("quantize", {"calibration": "tniy"}, "(did you mean 'tiny'?)"),
+        ("quantize", {"method": "int8", "calibration": "tniy"}, "recipe.quantize.calibration: no such path"),
+        ("quantize", {"method": "int8", "calibration": "tniy"}, "(did you mean 'tiny'?)"),
         ("image", {"height": 72, "width": 48}, "recipe.image.height: not a multiple, got 72"),
         ("evaluate", {"sheet": 9, "pairs": 8}, "recipe.evaluate.sheet: more than evaluate.pairs, got 9"),
         ("gates", [{"stage": "train", "metric": "psnr"}], "recipe.gates.0: no limit, expected min or max"),
@@ -108,6 +118,7 @@ def test_all_problems_are_told_at_once(recipe_data: dict[str, Any], target_data:
     recipe_data["autoencoder"]["crop"] = 64
     recipe_data["train"]["optim"]["warmup"] = 20
     recipe_data["quantize"]["calibration"] = "nowhere"
+    recipe_data["compile"] = {"precision": "int8"}
     found = problems(recipe_data, {**target_data, "precisions": ["fp32"]})
     assert [text.split(":")[0] for text in found] == [
         "recipe.autoencoder.crop",

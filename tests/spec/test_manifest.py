@@ -22,6 +22,10 @@ GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
 REFERENCE = {
     "name": "teacher", "source": "t.onnx", "frame": "f.onnx", "context": [2, 2], "grids": {"teacher-1": [0.0, 1.0]},
 }  # fmt: skip
+CONTESTANT = {
+    "backend": "openvino", "precision": "int8", "p50": 8.1, "p95": 9.0, "n": 100, "ratio": 1.0, "chosen": True,
+    "reason": "it won",
+}  # fmt: skip
 DATA: dict[str, Any] = {
     "kind": "graph",
     "name": "small",
@@ -35,6 +39,11 @@ DATA: dict[str, Any] = {
     "gates": [{"stage": "export", "metric": "mean_abs", "limit": 0.5, "value": 0.1, "passed": True}],
     "history": [{"kind": "model", "name": "small", "key": DIGEST, "stage": {}}],
 }
+
+
+def test_a_contest_names_the_engines_own_backend_and_precision() -> None:
+    engine = {"kind": "engine", "backend": "openvino", "precision": "int8", "contest": [CONTESTANT]}
+    assert Manifest.parse({**DATA, **engine}, "manifest").contest[0].int8_layers is None
 
 
 def test_a_manifest_survives_json() -> None:
@@ -74,6 +83,11 @@ def test_a_manifest_survives_json() -> None:
         ),
         ({"references": [REFERENCE, REFERENCE]}, "wrong references, got ['teacher-1'] twice"),
         ({"references": [REFERENCE], "kind": "engine"}, "got references in kind engine"),
+        ({"contest": [CONTESTANT]}, "got [('openvino', 'int8')] as chosen, expected None in None alone"),
+        (
+            {"contest": [{**CONTESTANT, "chosen": False}], "backend": "openvino", "precision": "int8"},
+            "wrong contest, got [] as chosen, expected openvino in int8 alone",
+        ),
         (
             {"references": [REFERENCE], "files": {"source.onnx": DIGEST}},
             "not among the files, got ['f.onnx', 't.onnx']",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from flowpose.cli_calibrate import calibrate
+from flowpose.cli_inspect import inspect
 from flowpose.cli_options import (
     ARTIFACTS,
     AsJson,
@@ -23,6 +25,7 @@ from flowpose.cli_options import (
     Threads,
     Waivers,
     listed,
+    notes,
     print_lines,
     put,
     say,
@@ -32,6 +35,7 @@ from flowpose.errors import FlowposeError, SpecError
 from flowpose.job import Stage
 from flowpose.spec.base import one_of
 from flowpose.spec.find import Kind, shipped
+from flowpose.spec.recipe import MARGIN
 
 if TYPE_CHECKING:
     from flowpose.pipeline import Done, Run
@@ -95,9 +99,9 @@ def run(
     result["report"] = str(folder / "report.html")
 
     def show() -> None:
-        from flowpose.cli_tables import waterfall
+        from flowpose.cli_tables import contest, waterfall
 
-        Console().print(waterfall(result["rows"]))
+        Console().print(waterfall(result["rows"]), contest(made[-1].artifact.manifest), sep="\n")
         Console().print(f"report: {folder}/report.html   sheet: {folder}/sheet.png", highlight=False)
 
     put(result, as_json, show, f"flowpose bench {made[-1].artifact.path}")
@@ -126,15 +130,19 @@ def _stage_command(until: Stage, then: str) -> Callable[..., None]:
 for _stage, _text_of_help, _then in STAGE_COMMANDS:
     app.command(name=_stage, help=_text_of_help)(_stage_command(_stage, _then))
 
+app.command()(calibrate)
+
 
 @app.command(name="compile")
 def compile_(
-    graph: ModelName, target: TargetName = "cpu", out: Root = ARTIFACTS, precision: str | None = None,
+    graph: ModelName, target: TargetName = "cpu", out: Root = ARTIFACTS,
+    precision: Annotated[str, typer.Option(help="auto measures all, and takes a reduced one if it wins")] = "auto",
+    margin: Annotated[float, typer.Option(help="times as fast that a reduced precision must be")] = MARGIN,
     threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """The engine of a graph, made and checked on this machine; the fastest backend of the target is taken."""
+    """The engine of a graph, made on this machine: the backend and precision that win a contest are taken."""
     from flowpose.artifact import open_artifact
-    from flowpose.compile import compile_graph
+    from flowpose.compile import Request, compile_graph
     from flowpose.spec.find import find
     from flowpose.spec.reading import load_target
 
@@ -142,26 +150,27 @@ def compile_(
         open_artifact(find("models", graph)),
         load_target(target),
         out,
-        threads=threads,
-        precision=precision,
+        Request(precision=precision, margin=margin, threads=threads),
         say=say,
     )
     manifest = engine.manifest
     result = {
         "path": str(engine.path),
         **manifest.model_dump(
-            mode="json", include={"key", "backend", "precision", "measurements", "gates", "card"}
+            mode="json", include={"key", "backend", "precision", "contest", "measurements", "gates", "card"}
         ),
     }
     for gate in manifest.gates:
         if not gate.passed:
             say(f"budget missed: {gate.metric} is {gate.value:.4g}, target {target} allows {gate.limit:.4g}")
-    put(
-        result,
-        as_json,
-        lambda: print_lines([str(engine.path)]),
-        f"flowpose bench {engine.path} --target {target}",
-    )
+
+    def show() -> None:
+        from flowpose.cli_tables import contest
+
+        notes.print(contest(manifest), soft_wrap=False)
+        print_lines([str(engine.path)])
+
+    put(result, as_json, show, f"flowpose bench {engine.path} --target {target}")
 
 
 @app.command()
@@ -302,6 +311,9 @@ def show(artifact: ModelName, as_json: AsJson = False) -> None:
     manifest = found.manifest
     then = NEXT[manifest.kind].format(name=manifest.name, path=found.path, target=machine_target())
     put(manifest.model_dump(mode="json"), as_json, lambda: Console().print(card(manifest)), then)
+
+
+app.command(name="inspect")(inspect)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from flowpose.report.html import COLUMNS, number
+from flowpose.report.html import COLUMNS, CONTEST, contest_cells, number
 from flowpose.spec.manifest import Manifest
 
 
@@ -20,6 +20,19 @@ def waterfall(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             *(number(value, digits) for value, (_, digits) in zip(row.values(), COLUMNS, strict=True))
         )
+    return table
+
+
+def contest(engine: Manifest) -> Table:
+    """Why an engine has its precision and backend: every candidate that was timed, the chosen one with a star."""
+    table = Table(
+        title="Why this precision", caption=engine.card.get("choice"), caption_justify="left", box=None
+    )
+    for head in CONTEST:
+        words = head in ("precision", "backend", "why")
+        table.add_column(head, justify="left" if words else "right", no_wrap=head in ("precision", "backend"))
+    for row in contest_cells(engine.contest):
+        table.add_row(*row)
     return table
 
 

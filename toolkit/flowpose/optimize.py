@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.errors import TrainingError
 from flowpose.progress import tracking
-from flowpose.spec.recipe import OptimSpec
+from flowpose.spec.optim import OptimSpec
 
 CHECKPOINT = "checkpoint.pt"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flowpose.artifact import Artifact, find_by_key, open_artifact
-from flowpose.compile import check_machine, compile_graph, engine_key
+from flowpose.compile import Request, check_machine, compile_graph, engine_key
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import MissingDependency
 from flowpose.gates import Case, settled
@@ -152,17 +152,15 @@ class Run:
         )  # fmt: skip
         return settled(case)
 
-    def compile(self, graph: Artifact, target: Target) -> Done:
-        """The engine of a graph for a target, made on this machine."""
+    def compile(self, graph: Artifact, target: Target, gates: tuple[GateResult, ...]) -> Done:
+        """The engine of a graph for a target, made on this machine; `gates` are what its stages were judged by."""
         begun = time.perf_counter()
         spec = self.recipe.compile
-        there = find_by_key(
-            self.root, engine_key(graph, target, threads=spec.threads, precision=spec.precision)
-        )
+        request = Request(precision=spec.precision, margin=spec.margin, threads=spec.threads, gates=gates)
+        there = find_by_key(self.root, engine_key(graph, target, request))
         engine = compile_graph(
-            graph, target, self.root, threads=spec.threads, precision=spec.precision, say=self.say,
-            rounds=self.recipe.evaluate.latency_runs,
-        )  # fmt: skip
+            graph, target, self.root, request, rounds=self.recipe.evaluate.latency_runs, say=self.say
+        )
         seconds = time.perf_counter() - begun
         self.say(
             f"compile  {engine.manifest.key[:12]}  {'there, skipped' if there else f'made in {seconds:.1f} s'}"
@@ -217,7 +215,8 @@ def run(run: Run, target: Target) -> tuple[list[Done], Path]:
     check(run.recipe, target)
     check_machine(target)
     done = run.stages()
-    done.append(run.compile(done[-1].artifact, target))
+    gates = tuple(gate for each in done for gate in each.gates)  # those kept in the graph may be older
+    done.append(run.compile(done[-1].artifact, target, gates))
     return done, report(run, done)
 
 

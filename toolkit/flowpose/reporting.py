@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from flowpose import bench, image
 from flowpose.artifact import Artifact, stage_key
 from flowpose.comparison import Pairs, measurements, validation
+from flowpose.compile import EXCLUDED
 from flowpose.evaluate_command import COLUMNS, OWN, compare, contact_sheet, contenders
 from flowpose.job import Job
 from flowpose.pose import Pose
-from flowpose.report import StageRow, write_html
+from flowpose.report import Evidence, StageRow, write_html
 from flowpose.runtime import Model, load, load_reference, reference_rows
 from flowpose.spec.manifest import Measurement
 
@@ -52,18 +53,27 @@ def write_report(run: Run, done: Sequence[Done], path: Path) -> None:
         _write_json(folder / "latency.json", latency)
         write_html(
             folder / "report.html", f"flowpose {run.recipe.name}", rows, {" | ".join(COLUMNS): picture},
-            gates=[gate for each in done for gate in each.gates], measurements=every,
-            history=engine.manifest.history,
-            facts={"engine": str(engine.path), "choice": engine.manifest.card["choice"]},
+            evidence=Evidence(
+                contest=engine.manifest.contest, gates=[gate for each in done for gate in each.gates],
+                measurements=every, history=engine.manifest.history,
+            ),
+            facts={"engine": str(engine.path), **_why(engine)},
         )  # fmt: skip
         summary = {
             "recipe": run.recipe.name,
             "engine": engine.manifest.key,
             "rows": [asdict(row) for row in rows],
+            "choice": engine.manifest.card["choice"],
+            "contest": [each.model_dump() for each in engine.manifest.contest],
             "measurements": [m.model_dump() for m in every],
             "ratios": latency["ratios"],
         }
         _write_json(folder / "report.json", summary)
+
+
+def _why(engine: Artifact) -> dict[str, str]:
+    """The sentence of the choice, and what could not take part in it."""
+    return {k: text for k, text in engine.manifest.card.items() if k == "choice" or k.startswith(EXCLUDED)}
 
 
 def _set(run: Run, graph: Artifact, pairs: Pairs) -> str:
@@ -160,12 +170,13 @@ def _row(
 
 
 QUALITY = ("spectrum_top", "grid", "psnr", "ssim", "own_lpips", "pck", "jitter")
-PRECISIONS = {**{row: precision for precision, row in OWN.items()}, "int8": "int8"}
+REDUCED = ("int8", "fp16", "fp8")  # rows that go by their precision
+PRECISIONS = {**{row: precision for precision, row in OWN.items()}, **{each: each for each in REDUCED}}
 
 
 def _steps(label: str) -> int | None:
     """Evaluations of the network in a row, None for what is no network."""
-    if label in ("l1", "int8"):
+    if label in ("l1", *REDUCED):
         return 1
     kind, _, steps = label.partition("-")
     return int(steps) if kind in ("teacher", "student") else None

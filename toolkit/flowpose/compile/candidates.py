@@ -1,44 +1,54 @@
-"""The backends of a target on this machine: which can run the graph rightly, and how fast."""
+"""The backends of a target on this machine, in every precision: which run the graph rightly, and how fast."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowpose.artifact import Artifact
+from flowpose.compile.contest import ORDER, Entry
 from flowpose.errors import BackendError, MissingDependency, TargetMismatch
 from flowpose.runtime.backend import Backend, open_backend
+from flowpose.runtime.executed import Executed
 from flowpose.runtime.goldens import Replay, read_goldens
 from flowpose.runtime.loading import assemble, precisions
 from flowpose.runtime.machine import machine_arch
 from flowpose.runtime.model import Model
-from flowpose.runtime.timing import Timing, alternate
+from flowpose.runtime.timing import Action, Timing, alternate
 from flowpose.spec.target import Target, within
+
+AUTO = "auto"  # in place of a precision: measure them all
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend that gives the recorded outputs here: how close, and how fast."""
+    """A backend and precision that give the recorded outputs here: how close, how fast, and what the backend runs."""
 
     backend: str
+    precision: str
     version: str
     replay: Replay
     source: Timing
     frame: Timing
+    executed: Executed | None
+
+    @property
+    def entry(self) -> Entry:
+        """The candidate as the contest sees it."""
+        return Entry(self.backend, self.precision, self.frame.percentile(50), self.frame.percentile(95))
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """A backend of the target that cannot be taken here, and why."""
+    """A backend of the target, `openvino`, or one in a precision, `int8 openvino`, that cannot be taken, and why."""
 
-    backend: str
+    label: str
     reason: str
 
 
-def check_target(graph: Artifact, target: Target, precision: str | None) -> str:
-    """Returns the precision to compile for: the one asked for, else int8 where graph and target have it, else
-    fp32.
+def check_target(graph: Artifact, target: Target, precision: str) -> tuple[str, ...]:
+    """Returns the precisions to measure: the one asked for, or with `auto` all that both graph and target have.
 
     Raises:
         TargetMismatch: another processor, or a precision that the target or the graph lacks.
@@ -46,16 +56,21 @@ def check_target(graph: Artifact, target: Target, precision: str | None) -> str:
     where = f"target {target.name}"
     _check_arch(target)
     have = precisions(graph.manifest)
-    both = [p for p in target.precisions if p in have]
-    found = precision if precision is not None else "int8" if "int8" in both else "fp32"
-    if found not in target.precisions:
-        expected = " or ".join(target.precisions)
-        raise TargetMismatch(where, "cannot run the precision", got=found, expected=expected)
-    if found not in have:
-        fix = "a recipe with a quantize stage" if found == "int8" else f"take precision {have[0]}"
+    expected = " or ".join(target.precisions)
+    if precision == AUTO:
+        both = tuple(each for each in ORDER if each in have and each in target.precisions)
+        if not both:
+            raise TargetMismatch(
+                where, "runs no precision of the graph", got=", ".join(have), expected=expected
+            )
+        return both
+    if precision not in target.precisions:
+        raise TargetMismatch(where, "cannot run the precision", got=precision, expected=expected)
+    if precision not in have:
+        fix = "a recipe with a quantize stage" if precision == "int8" else f"take precision {have[0]}"
         expected = " or ".join(have)
-        raise TargetMismatch(graph.path, "lacks the precision", got=found, expected=expected, fix=fix)
-    return found
+        raise TargetMismatch(graph.path, "lacks the precision", got=precision, expected=expected, fix=fix)
+    return (precision,)
 
 
 def _check_arch(target: Target) -> None:
@@ -100,54 +115,74 @@ def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]
 def compare(
     graph: Artifact,
     target: Target,
-    precision: str,
+    wanted: Sequence[str],
     threads: int,
     *,
     rounds: int,
     warmup: int,
     say: Callable[[str], None],
 ) -> tuple[list[Candidate], list[Excluded]]:
-    """Returns the candidates, fastest median frame first, and the backends that were excluded.
+    """Returns every backend in every precision of `wanted`, timed in turns, and what was excluded.
 
     Raises:
         TargetMismatch: no backend is installed, or none gives the recorded outputs.
     """
     backends, excluded = usable_backends(target)
-    models: dict[str, Model] = {}
-    replays: dict[str, Replay] = {}
-    for name, backend in backends.items():
-        try:
-            models[name] = assemble(graph, backend, name, precision, threads)
-            replays[name] = models[name].verify()
-        except BackendError as error:
-            excluded.append(Excluded(name, str(error)))
-            models.pop(name, None)
+    models, replays, failed = _sound(graph, backends, wanted, threads)
+    excluded += failed
     for out in excluded:
-        say(f"{out.backend} is left out: {out.reason}")
+        say(f"{out.label} is left out: {out.reason}")
     if not models:
         _refuse(target, excluded)
-    sources = _time(models, "source", precision, rounds=max(5, rounds // 5), warmup=2)
-    frames = _time(models, "frame", precision, rounds=rounds, warmup=warmup)
+    encoding = {label: _encoding(model) for label, model in models.items()}
+    drawing = {label: _drawing(model) for label, model in models.items()}
+    sources = alternate(encoding, rounds=max(5, rounds // 5), warmup=2)
+    frames = alternate(drawing, rounds=rounds, warmup=warmup, settle=1)  # in use a frame follows its own like
     found = [
-        Candidate(name, backends[name].version, replays[name], sources[name], frames[name]) for name in models
-    ]
-    return sorted(found, key=lambda candidate: candidate.frame.percentile(50)), excluded
+        Candidate(
+            model.backend, model.precision, backends[model.backend].version, replays[label], sources[label],
+            frames[label], _executed(model),
+        )
+        for label, model in models.items()
+    ]  # fmt: skip
+    return found, excluded
 
 
-def _time(
-    models: dict[str, Model], graph: str, precision: str, *, rounds: int, warmup: int
-) -> dict[str, Timing]:
-    """Times a graph of every model in turn on the golden inputs."""
-    actions = {}
-    for name, model in models.items():
-        goldens = read_goldens(model.artifact, precision)
-        pictures = itertools.cycle(goldens.source)
-        inputs = itertools.cycle(list(zip(goldens.context, goldens.keypoints, strict=True)))
-        if graph == "source":
-            actions[name] = lambda model=model, pictures=pictures: model.encode_now(next(pictures))
+def _sound(
+    graph: Artifact, backends: Mapping[str, Backend], wanted: Sequence[str], threads: int
+) -> tuple[dict[str, Model], dict[str, Replay], list[Excluded]]:
+    """The models that replay all goldens, as `int8 openvino` -> model, their replays, and those that do not."""
+    models: dict[str, Model] = {}
+    replays: dict[str, Replay] = {}
+    failed = []
+    for precision, (name, backend) in itertools.product(wanted, backends.items()):
+        label = f"{precision} {name}"
+        try:
+            model = assemble(graph, backend, name, precision, threads)
+            replays[label] = model.verify()
+        except BackendError as error:
+            failed.append(Excluded(label, str(error)))
         else:
-            actions[name] = lambda model=model, inputs=inputs: model.frame_now(*next(inputs))
-    return alternate(actions, rounds=rounds, warmup=warmup)
+            models[label] = model
+    return models, replays, failed
+
+
+def _encoding(model: Model) -> Action:
+    """Encodes the golden pictures, one a call."""
+    pictures = itertools.cycle(read_goldens(model.artifact, model.precision).source)
+    return lambda: model.encode_now(next(pictures))
+
+
+def _drawing(model: Model) -> Action:
+    """Draws the golden frames, one a call."""
+    goldens = read_goldens(model.artifact, model.precision)
+    inputs = itertools.cycle(list(zip(goldens.context, goldens.keypoints, strict=True)))
+    return lambda: model.frame_now(*next(inputs))
+
+
+def _executed(model: Model) -> Executed | None:
+    goldens = read_goldens(model.artifact, model.precision)
+    return model.executed(goldens.context[0], goldens.keypoints[0])
 
 
 def _check_version(name: str, version: str, target: Target) -> None:
@@ -160,5 +195,5 @@ def _check_version(name: str, version: str, target: Target) -> None:
 
 
 def _refuse(target: Target, excluded: Sequence[Excluded]) -> None:
-    reasons = "; ".join(f"{out.backend}: {out.reason}" for out in excluded)
+    reasons = "; ".join(f"{out.label}: {out.reason}" for out in excluded)
     raise TargetMismatch(f"target {target.name}", f"no backend can run the graph here ({reasons})")

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flowpose.artifact import Artifact, ancestors, creating, open_artifact, place, stage_key
-from flowpose.compile.candidates import Candidate, Excluded, check_target, compare, usable_backends
+from flowpose.compile.candidates import AUTO, Candidate, Excluded, check_target, compare, usable_backends
+from flowpose.compile.contest import Decision, Quality, decide
 from flowpose.compile.memory import memory_to_run
-from flowpose.errors import ArtifactError
+from flowpose.compile.quality import quality_of
+from flowpose.errors import ArtifactError, TargetMismatch
 from flowpose.runtime.backend import available_threads
 from flowpose.runtime.loading import check_threads
 from flowpose.runtime.machine import cpu_model, versions
-from flowpose.spec.manifest import Ancestor, GateResult, Manifest, Measurement
+from flowpose.spec.manifest import Ancestor, Contestant, GateResult, Manifest, Measurement
+from flowpose.spec.recipe import MARGIN
 from flowpose.spec.target import Target
 
 STAGE = "compile"
 EXCLUDED = "excluded "  # begins the card's entry of a backend that was left out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of an engine beside its target.
+
+    Attributes:
+        precision: fp32, fp16, int8 or fp8; `auto` measures all that graph and target have.
+        margin: how many times as fast a reduced precision must be, by the median and by p95; for `auto`.
+        threads: CPU threads of a run; None takes the target's, else every core of this process.
+        gates: results that reduced precisions are judged by; None takes those that the graph's line keeps.
+    """
+
+    precision: str = AUTO
+    margin: float = MARGIN
+    threads: int | None = None
+    gates: tuple[GateResult, ...] | None = None
+
+
 def compile_graph(
     graph: Artifact,
     target: Target,
     out_root: str | Path,
+    request: Request = Request(),
     *,
-    threads: int | None = None,
-    precision: str | None = None,
     rounds: int = 100,
     warmup: int = 10,
     say: Callable[[str], None] = lambda text: None,
@@ -35,17 +56,18 @@ def compile_graph(
     """Returns the engine for a target, made on this machine; the one that is there already if nothing has
     changed.
 
-    Every backend of the target replays all golden inputs; those that give other outputs are left out, with
-    the reason in the engine's card. The others take turns `rounds` times, and the one with the fastest median
-    frame is taken. A budget that is exceeded, of latency or of memory, is recorded as a gate that failed.
+    Every backend of the target replays all golden inputs in every precision; those that give other outputs are left
+    out, with the reason in the engine's card. The others take turns `rounds` times, and `contest.decide` chooses:
+    the fastest in full precision, or one in a reduced precision that is faster by the margin and whose gates hold. All
+    that was measured is in the manifest, as `contest`. A budget that is exceeded, of latency or of memory, is recorded
+    as a gate that failed.
 
     Args:
         graph: a graph artifact, or an engine to be made anew (after an upgrade, say).
         target: where it is to run.
         out_root: the engine is made at `<out_root>/<name>/compile-<key>`.
-        threads: CPU threads of a run; the target's, else every core of this process.
-        precision: fp32, fp16 or int8; without it int8 where graph and target have it, else fp32.
-        rounds, warmup: timed and untimed frames of each backend.
+        request: precision, margin, threads and gates.
+        rounds, warmup: timed and untimed frames of each candidate.
         say: is told what was left out and what was taken, a line each.
 
     Raises:
@@ -53,27 +75,26 @@ def compile_graph(
         TargetMismatch: another processor, a precision that target or graph lacks, or no backend that works
             here.
     """
-    config = engine_config(graph, target, threads=threads, precision=precision)
+    config = engine_config(graph, target, request)
     key = stage_key(_parent(graph.manifest), STAGE, config)
     path = place(out_root, graph.manifest.name, STAGE, key)
     if path.exists():
         return open_artifact(path)
+    wanted = check_target(graph, target, request.precision)
     candidates, excluded = compare(
-        graph, target, config["precision"], config["threads"], rounds=rounds, warmup=warmup, say=say
+        graph, target, wanted, config["threads"], rounds=rounds, warmup=warmup, say=say
     )
-    choice = _choice(candidates)
-    say(choice)
-    fields = _fields(graph, target, config, candidates)
-    fields.update(key=key, card={**_card(graph.manifest, excluded), "choice": choice})
+    decision = _decision(graph, candidates, request)
+    say(decision.sentence)
+    fields = _fields(graph, target, config, _chosen_first(candidates, decision), decision)
+    fields.update(key=key, card={**_card(graph.manifest, excluded), "choice": decision.sentence})
     with creating(path, **fields) as draft:
         for name in graph.manifest.run_files():  # references stay with the graph
             shutil.copyfile(graph.file(name), draft / name)
     return open_artifact(path)
 
 
-def engine_config(
-    graph: Artifact, target: Target, *, threads: int | None = None, precision: str | None = None
-) -> dict[str, Any]:
+def engine_config(graph: Artifact, target: Target, request: Request = Request()) -> dict[str, Any]:
     """Returns everything that an engine depends on besides its graph, as its key and its manifest have it.
 
     Raises:
@@ -84,23 +105,30 @@ def engine_config(
         raise ArtifactError(
             graph.path, "cannot be compiled", got=graph.manifest.kind, expected="graph", fix=fix
         )
-    found = check_target(graph, target, precision)
+    wanted = check_target(graph, target, request.precision)
+    contest = request.precision == AUTO
+    failed = [each for each, quality in _qualities(graph, wanted, request).items() if quality.failed]
     backends, _ = usable_backends(target)
     return {
         "target": target.model_dump(mode="json"),
-        "precision": found,
-        "threads": _threads(threads, target),
+        "precision": request.precision,
+        "margin": _margin(request.margin) if contest else None,
+        "disqualified": failed if contest else [],
+        "threads": _threads(request.threads, target),
         "backends": {name: backend.version for name, backend in backends.items()},
         "cpu": cpu_model(),
     }
 
 
-def engine_key(
-    graph: Artifact, target: Target, *, threads: int | None = None, precision: str | None = None
-) -> str:
+def engine_key(graph: Artifact, target: Target, request: Request = Request()) -> str:
     """Returns the key that `compile_graph` would give the engine, for finding out whether it is there."""
-    config = engine_config(graph, target, threads=threads, precision=precision)
-    return stage_key(_parent(graph.manifest), STAGE, config)
+    return stage_key(_parent(graph.manifest), STAGE, engine_config(graph, target, request))
+
+
+def _margin(margin: float) -> float:
+    if not 1 <= margin < math.inf:
+        raise TargetMismatch("margin", "not a margin", got=margin, expected="at least 1")
+    return margin
 
 
 def _threads(asked: int | None, target: Target) -> int:
@@ -118,11 +146,29 @@ def _history(graph: Artifact) -> tuple[Ancestor, ...]:
     return graph.manifest.history if graph.manifest.kind == "engine" else ancestors(graph)
 
 
+def _decision(graph: Artifact, candidates: Sequence[Candidate], request: Request) -> Decision:
+    entries = [each.entry for each in candidates]
+    qualities = _qualities(graph, [each.precision for each in entries], request)
+    return decide(entries, qualities, margin=request.margin, forced=request.precision != AUTO)
+
+
+def _qualities(graph: Artifact, wanted: Sequence[str], request: Request) -> dict[str, Quality]:
+    history = _history(graph)
+    return {each: quality_of(history, each, request.gates) for each in wanted}
+
+
+def _chosen_first(candidates: Sequence[Candidate], decision: Decision) -> list[Candidate]:
+    """The chosen one, whose measurements a recipe's gates find first, then the others, fastest first."""
+    fastest = sorted(candidates, key=lambda each: each.entry.p50)
+    return sorted(fastest, key=lambda each: each.entry != decision.chosen)
+
+
 def _fields(
     graph: Artifact,
     target: Target,
     config: dict[str, Any],
     candidates: Sequence[Candidate],
+    decision: Decision,
 ) -> dict[str, Any]:
     manifest, best = graph.manifest, candidates[0]
     same = {name: getattr(manifest, name) for name in ("name", "image", "pose", "times", "graphs", "golden")}
@@ -133,18 +179,34 @@ def _fields(
         "parent": _parent(manifest),
         "stage": config,
         "backend": best.backend,
-        "precision": config["precision"],
+        "precision": best.precision,
         "target": config["target"],
+        "contest": tuple(_contestant(each, decision) for each in candidates),
         "built_with": versions(),
         "measurements": tuple(m for candidate in candidates for m in _measurements(candidate, device)),
-        "gates": _gates(graph, best, target, config),
+        "gates": _gates(graph, best, target, config["threads"]),
         "history": _history(graph),
     }
 
 
+def _contestant(candidate: Candidate, decision: Decision) -> Contestant:
+    entry, executed = candidate.entry, candidate.executed
+    return Contestant(
+        **asdict(entry),
+        n=len(candidate.frame.ms),
+        ratio=entry.p50 / decision.chosen.p50,
+        chosen=entry == decision.chosen,
+        reason=decision.reasons[entry],
+        **asdict(executed) if executed else {},
+    )
+
+
 def _measurements(candidate: Candidate, device: str) -> list[Measurement]:
-    """What was measured of a backend, which is named with its version after the device."""
-    where = {"device": f"{device}, {candidate.backend} {candidate.version}", "set": "golden", "stage": STAGE}
+    """What was measured of a candidate; precision and backend with its version are named after the device."""
+    where = {
+        "device": f"{device}, {candidate.precision}, {candidate.backend} {candidate.version}",
+        "set": "golden", "stage": STAGE,
+    }  # fmt: skip
     found = [
         Measurement(
             metric=f"{graph}_ms_p{share}",
@@ -164,15 +226,13 @@ def _measurements(candidate: Candidate, device: str) -> list[Measurement]:
     return found
 
 
-def _gates(
-    graph: Artifact, best: Candidate, target: Target, config: dict[str, Any]
-) -> tuple[GateResult, ...]:
+def _gates(graph: Artifact, best: Candidate, target: Target, threads: int) -> tuple[GateResult, ...]:
     """The target's budget against what was measured; what has no limit is not measured."""
     found = []
     if target.budget.latency_ms_p95 is not None:
         found.append(_gate("frame_ms_p95", target.budget.latency_ms_p95, best.frame.percentile(95)))
     if target.budget.memory_mb is not None:
-        memory = memory_to_run(graph, best.backend, config["precision"], config["threads"])
+        memory = memory_to_run(graph, best.backend, best.precision, threads)
         found.append(_gate("peak_memory_mb", target.budget.memory_mb, memory))
     return tuple(found)
 
@@ -184,14 +244,4 @@ def _gate(metric: str, limit: float, value: float) -> GateResult:
 def _card(manifest: Manifest, excluded: Sequence[Excluded]) -> dict[str, str]:
     """The graph's card, and what was left out this time instead of an earlier one."""
     kept = {name: text for name, text in manifest.card.items() if not name.startswith(EXCLUDED)}
-    return {**kept, **{EXCLUDED + out.backend: out.reason for out in excluded}}
-
-
-def _choice(candidates: Sequence[Candidate]) -> str:
-    """`openvino: 8.6 ms a frame; onnxruntime: 9.9 ms (1.15 times as long)`."""
-    best = candidates[0].frame.percentile(50)
-    text = f"{candidates[0].backend}: {best:.2f} ms a frame (median)"
-    for other in candidates[1:]:
-        median = other.frame.percentile(50)
-        text += f"; {other.backend}: {median:.2f} ms ({median / best:.2f} times as long)"
-    return text
+    return {**kept, **{EXCLUDED + out.label: out.reason for out in excluded}}

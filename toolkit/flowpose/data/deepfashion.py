@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose import image
-from flowpose.data.pictures import Pictures
+from flowpose.data.pictures import BODY, Pictures, content_digest
 from flowpose.errors import DataError, ImageError
 from flowpose.letterbox import letterbox
 from flowpose.pose import CANONICAL, Pose
@@ -104,13 +104,17 @@ def _pictures(
 ) -> Pictures:
     number = {picture.name: i for i, picture in enumerate(chosen)}
     pairs = None if rows is None else np.array([[number[name] for name in row] for row in rows], np.int64)
+    images, digests = _images(root, chosen, frame)
+    poses = [_pose(picture.keypoints) for picture in chosen]
     return Pictures(
         split=split,
-        images=_images([root / picture.file for picture in chosen], frame),
-        keypoints=np.stack([_keypoints(picture.keypoints, frame) for picture in chosen]),
+        images=images,
+        keypoints=np.stack([pose.fit(*frame).array() for pose in poses]),
         identities=np.unique([picture.outfit for picture in chosen], return_inverse=True)[1].astype(np.int64),
         names=tuple(number),
         pairs=pairs,
+        digests=digests,
+        read_bodies=np.stack([pose.array()[:BODY] for pose in poses]),
     )
 
 
@@ -202,22 +206,27 @@ def _pairs(root: Path, part: str, listed: Mapping[str, Annotated]) -> Iterator[t
         yield source, target
 
 
-def _keypoints(rows: Floats, frame: tuple[int, int]) -> Floats:
-    """f32[133, 3] in pixels of the frame; joints outside the picture are missing."""
-    return Pose.of(rows, "openpose-18", FRAME).to(CANONICAL).inside().fit(*frame).array()
+def _pose(rows: Floats) -> Pose:
+    """The pose in pixels of FRAME; joints outside the picture are missing."""
+    return Pose.of(rows, "openpose-18", FRAME).to(CANONICAL).inside()
 
 
-def _images(files: Sequence[Path], frame: tuple[int, int]) -> NDArray[np.uint8]:
-    """u8[n, H, W, 3], read by as many threads as help: OpenCV works outside Python's lock."""
+def _images(
+    root: Path, chosen: Sequence[Annotated], frame: tuple[int, int]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """u8[n, H, W, 3] and digests, read by as many threads as help: OpenCV works outside Python's lock."""
+    found = np.empty((len(chosen), *frame, 3), np.uint8)
+    digests: list[str] = []
     with ThreadPoolExecutor() as pool:
-        found = np.empty((len(files), *frame, 3), np.uint8)
-        for i, picture in enumerate(pool.map(partial(_image, frame), files)):
+        for i, (picture, digest) in enumerate(pool.map(partial(_image, root, frame), chosen)):
             found[i] = picture
-    return found
+            digests.append(digest)
+    return found, tuple(digests)
 
 
-def _image(frame: tuple[int, int], file: Path) -> NDArray[np.uint8]:
-    """u8[H, W, 3]: stretched to FRAME's proportions, then fitted into the frame."""
+def _image(root: Path, frame: tuple[int, int], chosen: Annotated) -> tuple[NDArray[np.uint8], str]:
+    """u8[H, W, 3], stretched to FRAME's proportions, then fitted into the frame; and the digest."""
+    file = root / chosen.file
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -232,4 +241,4 @@ def _image(frame: tuple[int, int], file: Path) -> NDArray[np.uint8]:
         shrinks = box.height * box.width < picture.shape[0] * picture.shape[1]
         filter = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         picture = np.asarray(cv2.resize(picture, (box.width, box.height), interpolation=filter), np.uint8)
-    return image.fit(picture, *frame)
+    return image.fit(picture, *frame), content_digest(data, chosen.keypoints)

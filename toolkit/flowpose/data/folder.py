@@ -10,6 +10,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose import image
-from flowpose.data.pictures import Pictures
+from flowpose.data.pictures import BODY, Pictures, content_digest
 from flowpose.errors import DataError, PoseError
 from flowpose.pose import Pose
 
@@ -70,22 +71,29 @@ def _parts(root: Path, split: str) -> list[Path]:
     return parts
 
 
-def _keypoints(
-    annotation: dict[str, Any], size: tuple[int, int], frame: tuple[int, int]
-) -> NDArray[np.float32]:
-    """f32[133, 3] in pixels of the frame."""
+@dataclass(frozen=True, eq=False)
+class _Person:
+    """One annotation and its picture, which is fitted into the frame; the pose is that of the file."""
+
+    picture: NDArray[np.uint8]
+    pose: Pose
+    identity: str
+    name: str
+    digest: str
+
+
+def _pose(annotation: dict[str, Any], size: tuple[int, int]) -> Pose:
+    """The pose of coco-wholebody-133 in pixels of the annotation's own picture."""
     raw = np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3)
     seen = raw[:, 2] > 0
     if len(raw) == 133:
         seen[FACE] = raw[FACE, 2] == 2
     rows = np.where(seen[:, None], raw, 0)
     rows[:, 2] = seen
-    return Pose.of(rows, size=size).to("coco-wholebody-133").fit(*frame).array()
+    return Pose.of(rows, size=size).to("coco-wholebody-133")
 
 
-def _read_part(
-    part: Path, frame: tuple[int, int]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], str, str]]:
+def _read_part(part: Path, frame: tuple[int, int]) -> Iterator[_Person]:
     with _opened(part) as read:
         try:
             coco = json.loads(read(ANNOTATIONS))
@@ -95,23 +103,24 @@ def _read_part(
             raise DataError(f"{part}/{ANNOTATIONS}", f"not a COCO keypoint file ({error!r})") from error
         for number, annotation in enumerate(annotations):
             place = f"{part}/{ANNOTATIONS} annotations[{number}]"
-            file, keypoints, identity = _person(annotation, files, frame, place)
+            file, pose, identity = _person(annotation, files, place)
             try:
                 data = read(file)
             except (KeyError, OSError) as error:
                 raise DataError(f"{part}/{file}", "the picture is missing") from error
             picture = image.fit(image.decode(data, f"{part}/{file}"), *frame)
-            yield picture, keypoints, identity, f"{part.stem}/{file}"
+            digest = content_digest(data, np.append(annotation["keypoints"], list(pose.size or ())))
+            yield _Person(picture, pose, identity, f"{part.stem}/{file}", digest)
 
 
 def _person(
-    annotation: dict[str, Any], files: Mapping[Any, dict[str, Any]], frame: tuple[int, int], where: str
-) -> tuple[str, NDArray[np.float32], str]:
-    """An annotation's picture, keypoints and identity."""
+    annotation: dict[str, Any], files: Mapping[Any, dict[str, Any]], where: str
+) -> tuple[str, Pose, str]:
+    """An annotation's picture, pose and identity."""
     try:
         entry = files[annotation["image_id"]]
-        keypoints = _keypoints(annotation, (entry["height"], entry["width"]), frame)
-        return entry["file_name"], keypoints, str(annotation["identity"])
+        pose = _pose(annotation, (entry["height"], entry["width"]))
+        return entry["file_name"], pose, str(annotation["identity"])
     except (KeyError, TypeError, ValueError) as error:
         expected = "image_id of an image, identity, and keypoints x, y, v"
         raise DataError(where, f"not a person in a picture ({error!r})", expected=expected) from error
@@ -124,16 +133,21 @@ def read_folder(root: Path, split: str, height: int, width: int) -> Pictures:
     """All pictures of a split, letterboxed to height x width.
 
     Raises:
-        DataError: no such split, a broken tar, annotations that are no COCO keypoints, a missing picture.
+        DataError: no such split, an empty one, a broken tar, annotations that are no COCO keypoints, a missing
+            picture.
         ImageError: a file that is no picture.
         PoseError: keypoints that are no pose.
     """
     rows = [row for part in _parts(root, split) for row in _read_part(part, (height, width))]
-    names = {identity: number for number, identity in enumerate(sorted({row[2] for row in rows}))}
+    if not rows:
+        raise DataError(root, "the split is empty", got=split, expected=f"annotated people in {ANNOTATIONS}")
+    names = {identity: number for number, identity in enumerate(sorted({row.identity for row in rows}))}
     return Pictures(
         split=split,
-        images=np.stack([row[0] for row in rows]),
-        keypoints=np.stack([row[1] for row in rows]),
-        identities=np.array([names[row[2]] for row in rows]),
-        names=tuple(row[3] for row in rows),
+        images=np.stack([row.picture for row in rows]),
+        keypoints=np.stack([row.pose.fit(height, width).array() for row in rows]),
+        identities=np.array([names[row.identity] for row in rows]),
+        names=tuple(row.name for row in rows),
+        digests=tuple(row.digest for row in rows),
+        read_bodies=np.stack([row.pose.array()[:BODY] for row in rows]),
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flowpose.errors import DataError
+
+BODY = 17  # joints of coco-17, which open coco-wholebody-133
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,9 @@ class Pictures:
         names: n names, for reports.
         pairs: i64[p, 2] (source, target) picture numbers that somebody published, in their order; only these are
             drawn then. None: any picture of an identity goes with any other.
+        digests: n sha256 of what was read (`content_digest`), the same at every size. None: nothing was read, the
+            pictures were drawn.
+        read_bodies: f32[n, 17, 3], the joints of coco-17 in pixels of the files' own pictures. None: as `digests`.
     """
 
     split: str
@@ -32,6 +38,8 @@ class Pictures:
     identities: NDArray[np.int64]
     names: tuple[str, ...]
     pairs: NDArray[np.int64] | None = None
+    digests: tuple[str, ...] | None = None
+    read_bodies: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,6 +54,25 @@ class Pictures:
             raise DataError(self.split, "no identity has two pictures", expected="two or more of one person")
         return found
 
+    @property
+    def pair_count(self) -> int:
+        """How many (source, target) pairs can be drawn; 0 where nobody has two pictures."""
+        if self.pairs is not None:
+            return len(self.pairs)
+        each = np.unique(self.identities, return_counts=True)[1]
+        return int((each * (each - 1)).sum())
+
+    @property
+    def bodies(self) -> NDArray[np.float32]:
+        """f32[n, 17, 3]: the body's joints before they were fitted into a frame; of drawn pictures, in this one."""
+        return self.keypoints[:, :BODY] if self.read_bodies is None else self.read_bodies
+
+    def digest(self, number: int) -> str:
+        """sha256 of a picture with its joints: as they were read, or of a drawn one, as they are at this size."""
+        if self.digests is not None:
+            return self.digests[number]
+        return content_digest(np.ascontiguousarray(self.images[number]).tobytes(), self.keypoints[number])
+
     @cached_property
     def partners(self) -> Mapping[int, NDArray[np.int64]]:
         """The targets of each source of `pairs`; nothing where there are none."""
@@ -54,6 +81,16 @@ class Pictures:
         rows = self.pairs[np.argsort(self.pairs[:, 0], kind="stable")]
         sources, starts = np.unique(rows[:, 0], return_index=True)
         return dict(zip(sources.tolist(), np.split(rows[:, 1], starts[1:]), strict=True))
+
+
+def content_digest(content: bytes, joints: ArrayLike) -> str:
+    """sha256 of a picture's bytes, as they lie in its file, and of its joints' numbers, as their file gives them.
+
+    Neither a decoder nor a size is in it, so it is the same on every machine.
+    """
+    found = hashlib.sha256(content)
+    found.update(np.asarray(joints, "<f4").tobytes())
+    return found.hexdigest()
 
 
 def draw_sets(

@@ -34,11 +34,11 @@ from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
 from flowpose.optimize import Draw, Losses, Task, run, sealed_by_main
+from flowpose.spec.optim import OptimSpec
 from flowpose.spec.recipe import (
     BootstrapDistillation,
     Distillation,
     FlowMapDistillation,
-    OptimSpec,
     RegressorSpec,
     TrajectoryDistillation,
 )

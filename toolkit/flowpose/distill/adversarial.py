@@ -20,6 +20,7 @@ from flowpose.distill.student import (
     Conditions,
     Learner,
     Made,
+    Output,
     Setting,
     carried_loss,
     draw_conditions,
@@ -43,9 +44,7 @@ class Contest(nn.Module):
         super().__init__()
         self.learner, self.heads = learner, heads
 
-    def forward(
-        self, batch: Conditions | None, maps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None] | list[Tensor]:
+    def forward(self, batch: Conditions | None, maps: list[Tensor] | None = None) -> Output | list[Tensor]:
         """What the student makes of a batch, or the heads' scores of maps."""
         if maps is not None:
             return self.heads(maps)  # type: ignore[no-any-return]
@@ -87,15 +86,16 @@ class Adversarial:
         scale = share * pull.norm() / push.norm().clamp_min(1e-12)
         student = (made.drawn * (pull + scale * push + smooth)).sum()
         loose = critic.new_zeros(())
-        if made.chosen is not None and made.bare is not None:
+        if made.detail is not None:
             if self.spec.texture:
-                loose = self._loose(shifted(made.bare, *look.shift), compared)
+                loose = self._loose(shifted(made.detail.bare, *look.shift), compared)
             else:
-                loose = charbonnier(made.chosen, truth)
-            student = student + (made.chosen * scale * push).sum() + loose
+                loose = charbonnier(made.detail.chosen, truth)
+            student = student + (made.detail.chosen * scale * push).sum() + loose
         own = {
             **self._steady(module, batch, made, draw),
             **carried_loss(made, truth, self.setting.spec.carried),
+            **self._decoded(made, truth),
         }
         shown = {
             "real": real, "seams": even, "loose": loose, "fooled": fooled, "critic": critic, "scale": scale, **own,
@@ -112,6 +112,15 @@ class Adversarial:
             F.avg_pool2d(picture, STRIDE, HALF_BLOCK), F.avg_pool2d(truth, STRIDE, HALF_BLOCK)
         )
         return colours + self.spec.texture * texture(list(zip(found, wanted, strict=True)), picture.shape[-2])
+
+    def _decoded(self, made: Made, truth: Tensor) -> Losses:
+        """What latents alone draw, against the truth: bricks under carried pixels cost nothing in what is joined."""
+        if not self.spec.decoded or made.detail is None:
+            return {}
+        own = charbonnier(made.detail.decoded, truth) + self.spec.seams * seams(
+            made.detail.decoded, truth, STRIDE
+        )
+        return {"decoded": self.spec.decoded * own}
 
     def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
         """The frozen features of the batch's pictures, at times and with noise that real and made ones share.
@@ -133,7 +142,7 @@ class Adversarial:
             return {}
         few, recipe = max(1, len(batch.source) // STEADIED), self.setting.job.recipe
         moved = jittered(batch.keypoints[:few], recipe.train.poses.spread * recipe.image.height, draw.noise)
-        again = module(replace(batch.first(few), keypoints=moved))[1][:few]
+        again = module(replace(batch.first(few), keypoints=moved)).drawn[:few]
         return {"steady": self.spec.steady * charbonnier(again, made.pictures[:few])}
 
     def _critic(self, module: nn.Module, fake: list[Tensor], look: _Look, truth: Tensor) -> Tensor:

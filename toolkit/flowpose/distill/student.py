@@ -100,29 +100,53 @@ def decode(autoencoder: Autoencoder, latents: Tensor, window: Window | None) -> 
     return Window(window.top - top, window.left - left, window.size).of(made)
 
 
+class Carried(NamedTuple):
+    """What a student with detail made its pictures of, f32[B + second, 3, H, W] each, or the windows of them.
+
+    Attributes:
+        decoded: drawn from latents alone, with its whole gradient.
+        pixels: the sources' own, where they are to go.
+        chosen, bare: see `Detail.halves`.
+    """
+
+    decoded: Tensor
+    pixels: Tensor
+    chosen: Tensor
+    bare: Tensor
+
+
+class Output(NamedTuple):
+    """What a `Learner` gives: latents (or the mean velocity that was asked for), pictures `drawn`, and detail."""
+
+    latents: Tensor
+    drawn: Tensor
+    detail: Carried | None
+
+
 @dataclass(frozen=True, eq=False)
 class Made:
     """What the student made: of every condition, then of the last `second` ones with a second evaluation.
 
     Attributes:
         latents: f32[B + second, c, h, w].
-        pictures: f32[B + second, 3, H, W], or the window of them.
-        carried: the sources' own pixels where they are to go, of the pictures' shape; None without detail.
-        drawn, chosen: the same pictures with a part of the gradient each (`Detail.halves`); without detail `drawn` has
-            all of it, and there is no `chosen`.
-        bare: what the share makes of blurred pictures (`Detail.halves`); None without detail.
+        drawn: f32[B + second, 3, H, W] pictures, or the window of them; with detail they lack the share's gradient.
+        detail: None without it.
         second: how many have two evaluations.
         window: see `Conditions`.
     """
 
     latents: Tensor
-    pictures: Tensor
-    carried: Tensor | None
     drawn: Tensor
-    chosen: Tensor | None
-    bare: Tensor | None
-    second: int
+    detail: Carried | None = None
+    second: int = 0
     window: Window | None = None
+
+    @cached_property
+    def pictures(self) -> Tensor:
+        """The pictures with all of their gradient."""
+        if self.detail is None:
+            return self.drawn
+        return self.drawn + (self.detail.chosen - self.detail.chosen.detach())
 
     def like(self, batch: Tensor) -> Tensor:
         """`batch` f32[B, ...] in the order of what was made."""
@@ -229,22 +253,15 @@ class Learner(nn.Module):
         self.share = second if len(student.times) > 2 else 0.0
         self.student = [student]  # in a list, so that its encoder is not a part of this module
 
-    def forward(
-        self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """(latents, drawn, chosen, bare, carried) as in `Made`; or the mean velocity alone, from `at`: x, t and r."""
+    def forward(self, batch: Conditions, at: tuple[Tensor, Tensor, Tensor] | None = None) -> Output:
+        """What the student makes of a batch; or the mean velocity alone, from `at`: x, t and r."""
         student = self.student[0].to(batch.source.device)
         context = student.context(batch.source)
         pose, where = self.flow.pose_tokens(batch.keypoints, context)
         if at is not None:
             x, t, r = at
-            return (
-                self.flow.velocity(x, self.flow.modulation(t, r), context, pose),
-                x.new_zeros(0),
-                None,
-                None,
-                None,
-            )
+            velocity = self.flow.velocity(x, self.flow.modulation(t, r), context, pose)
+            return Output(velocity, x.new_zeros(0), None)
         noise = student.noise.expand(len(batch.source), -1, -1, -1)
         latents, shown = [noise + self._velocity(noise, 0.0, 1.0, context, pose)], batch.shown
         if self.share:
@@ -252,13 +269,17 @@ class Learner(nn.Module):
             latents.append(self._second(noise[part], context[part], pose[part]))
             shown = torch.cat([shown, shown[part]])
             where = where if where is None else torch.cat([where, where[part]])
-        found = torch.cat(latents)
-        decoded = decode(student.autoencoder, found, batch.window)
+        return self._drawn(torch.cat(latents), where, shown, batch.window)
+
+    def _drawn(self, latents: Tensor, where: Tensor | None, shown: Tensor, window: Window | None) -> Output:
+        """Latents and their pictures."""
+        decoded = decode(self.student[0].autoencoder, latents, window)
         if self.detail is None or where is None:
-            return found, decoded, None, None, None
-        carried = self.detail.carried(found, where, shown)
-        carried = batch.window.of(carried) if batch.window else carried
-        return found, *self.detail.halves(decoded, carried), carried[:, :3]
+            return Output(latents, decoded, None)
+        carried = self.detail.carried(latents, where, shown)
+        carried = window.of(carried) if window else carried
+        drawn, chosen, bare = self.detail.halves(decoded, carried)
+        return Output(latents, drawn, Carried(decoded, carried[:, :3], chosen, bare))
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """The end of two evaluations; the first is held fixed, since it has losses of its own."""
@@ -274,10 +295,8 @@ class Learner(nn.Module):
 
 def made_by(module: nn.Module, batch: Conditions) -> Made:
     """What the student makes of a batch."""
-    latents, drawn, chosen, bare, carried = module(batch)
-    pictures = drawn if chosen is None else drawn + (chosen - chosen.detach())
-    second = len(drawn) - len(batch.source)
-    return Made(latents, pictures, carried, drawn, chosen, bare, second, batch.window)
+    found: Output = module(batch)
+    return Made(*found, second=len(found.drawn) - len(batch.source), window=batch.window)
 
 
 def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:
@@ -333,4 +352,4 @@ def truth_losses(compared: Compared, spec: Distillation | AdversarialFinish) -> 
 
 def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:
     """The weighted pixel loss of what was carried, alone; nothing where nothing was."""
-    return {} if made.carried is None else {"carried": weight * charbonnier(made.carried, truth)}
+    return {} if made.detail is None else {"carried": weight * charbonnier(made.detail.pixels, truth)}

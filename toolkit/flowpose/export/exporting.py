@@ -1,4 +1,4 @@
-"""The export stage: INT8 student -> two graphs, in fp32 and INT8, with goldens, and the models to compare with."""
+"""The export stage: quantized student -> source graph and frame graphs, goldens, and the models to compare with."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from flowpose.artifact import Artifact, Draft, creating, open_artifact
 from flowpose.errors import ArtifactError
 from flowpose.export import goldens
+from flowpose.export.anatomy import CODES, anatomy
 from flowpose.export.files import exported, halved, save
+from flowpose.export.frames import Form, forms, frame_model
 from flowpose.export.goldens import Parity
-from flowpose.export.modules import OneStep, Source, rounded
-from flowpose.export.qdq import with_convolutions, with_int8_weights
+from flowpose.export.modules import Source, rounded
 from flowpose.export.references import Own, contenders, write_reference
 from flowpose.export.storage import stored_int8
 from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import load_generator
-from flowpose.quantize.quantizers import load_quantized
 from flowpose.quantize.samples import Samples
+from flowpose.runtime.goldens import TOLERANCES
+from flowpose.spec.base import Precision
 from flowpose.spec.manifest import GraphSpec, Measurement, TensorSpec
-from flowpose.spec.recipe import ExportSpec
 
 SOURCE, FRAME = "source.onnx", "frame.{}.onnx"
 GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
@@ -40,7 +40,7 @@ def export(job: Job) -> Artifact:
     the rounded weights, so nothing is lost between golden and graph. INT8 weights are quantized from fp32.
 
     Args:
-        job: its parent is a quantized artifact (both precisions) or a student (fp32 only).
+        job: its parent is a quantized artifact or a student, which has no quantized form.
 
     Raises:
         ArtifactError: the job has no parent of these kinds.
@@ -56,16 +56,15 @@ def export(job: Job) -> Artifact:
             expected="quantized or student",
             fix="flowpose quantize",
         )
-    int8 = load_quantized(job.parent) if kind == "quantized" else None
-    return _export(job, rounded(load_generator(job.parent), job.recipe.export.weights), int8)
+    return _export(job, rounded(load_generator(job.parent), job.recipe.export.weights))
 
 
 @torch.no_grad()
-def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
-    """Makes the graph artifact of a one-step student whose weights fp16 holds, and of its INT8 twin."""
+def _export(job: Job, fp32: Generator) -> Artifact:
+    """Makes the graph artifact of a one-step student with weights as its graphs hold them, in every precision."""
     samples = goldens.golden_samples(job)
     contexts = goldens.torch_contexts(fp32, samples)
-    kept = _kept(job, fp32, int8)
+    kept = forms(job, fp32)
     specs = _specs(contexts.shape[1:], samples.sources.shape[1:], tuple(kept))
     with creating(job.path, **{**job.fields("graph"), "times": fp32.times}) as draft:
         off = _write_source(job, draft, fp32, samples, contexts)
@@ -73,9 +72,10 @@ def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
             {},
             [job.measured("context_parity", off, n=len(samples), split="val", against="torch")],
         )
-        for precision, generator in kept.items():
-            frames[precision], parity = _write_frame(job, draft, precision, generator, contexts, samples)
+        for precision, form in kept.items():
+            frames[precision], parity = _write_frame(job, draft, precision, form, contexts, samples)
             measured += _parity_rows(job, precision, parity, len(samples))
+            measured += _coverage_rows(job, draft, precision)
         _write_goldens(draft, samples, contexts, frames)
         own, compared = Own(SOURCE, fp32, contexts), contenders(job) if job.recipe.export.references else ()
         written = [write_reference(job, draft, each, samples, own) for each in compared]
@@ -85,18 +85,6 @@ def _export(job: Job, fp32: Generator, int8: Generator | None) -> Artifact:
             measurements=[*measured, *_sizes(job, draft)],
         )  # fmt: skip
     return open_artifact(job.path, verify=False)
-
-
-def _kept(job: Job, fp32: Generator, int8: Generator | None) -> dict[str, Generator]:
-    """Precision -> generator of the frame graphs that the recipe wants and the line has."""
-    made = {"fp32": fp32, "int8": int8}
-    found: dict[str, Generator] = {
-        name: each for name in job.recipe.export.precisions if (each := made[name]) is not None
-    }
-    if not found:
-        got = "an unquantized student"
-        raise ArtifactError(job.path, "export.precisions has int8 alone", got=got, fix="flowpose quantize")
-    return found
 
 
 def origin(job: Job) -> str:
@@ -117,50 +105,46 @@ def _write_source(
 def _write_frame(
     job: Job,
     draft: Draft,
-    precision: str,
-    generator: Generator,
+    precision: Precision,
+    form: Form,
     contexts: NDArray[np.float32],
     samples: Samples,
 ) -> tuple[NDArray[np.uint8], Parity]:
     """Writes a frame graph; its golden frames, and how far graph and torch are apart.
 
-    fp32 goldens are torch's. INT8 goldens are the graph's own in onnxruntime, after it was found near torch's
-    fake quantization: which of two codes a value on the edge gets is decided by integer kernels, not by torch.
+    Goldens are torch's. Quantized ones are the graph's own in onnxruntime, after it was found near torch's fake
+    quantization: which of two codes a value on the edge gets is decided by the kernels, not by torch.
     """
     example = {"context": torch.from_numpy(contexts[0]), "keypoints": torch.from_numpy(samples.keypoints[0])}
     path = draft / FRAME.format(precision)
-    save(frame_model(generator, example, job.recipe.export, precision), path, origin(job))
-    expected = goldens.torch_frames(generator, contexts, samples)
-    found = goldens.graph_frames(path, contexts, samples)
+    save(frame_model(precision, form.traced, example, job.recipe.export), path, origin(job))
+    expected = goldens.torch_frames(form.own, contexts, samples)
+    run = goldens.float8_frames if precision == "fp8" else goldens.graph_frames
+    found = run(path, contexts, samples)
     parity = goldens.frame_parity(found, expected)
-    if precision == "int8":
-        goldens.check_int8(path, parity)
+    if precision in ("int8", "fp8"):
+        goldens.check_quantized(path, precision, parity)
         return found, parity
-    goldens.check_fp32(path, parity, job.recipe.export.tolerance)
+    limit = job.recipe.export.tolerance if precision == "fp32" else TOLERANCES[precision].mean
+    goldens.check_float(path, precision, parity, limit)
     return expected, parity
 
 
-def frame_model(
-    generator: Generator, example: Mapping[str, Tensor], spec: ExportSpec, precision: str
-) -> onnx.ModelProto:
-    """The frame graph: one step with z* folded in."""
-    model = exported(OneStep(generator), example, ["frame"], spec.opset)
-    if precision == "int8":
-        return with_convolutions(with_int8_weights(model))
-    return halved(stored_int8(model) if spec.weights == "int8" else model)
-
-
 def _write_goldens(
-    draft: Draft, samples: Samples, contexts: NDArray[np.float32], frames: Mapping[str, NDArray[np.uint8]]
+    draft: Draft,
+    samples: Samples,
+    contexts: NDArray[np.float32],
+    frames: Mapping[Precision, NDArray[np.uint8]],
 ) -> None:
     np.savez_compressed(draft / GOLDEN["inputs"], source=samples.sources, keypoints=samples.keypoints)
     # fp16: four digits are enough for a tolerance of 1 %, and contexts are most of an artifact's goldens.
-    outputs: dict[str, Any] = {"context": contexts.astype(np.float16), **frames}
+    outputs: dict[str, Any] = {"context": contexts.astype(np.float16)}
+    outputs |= {str(precision): frame for precision, frame in frames.items()}
     np.savez_compressed(draft / GOLDEN["outputs"], **outputs)
 
 
 def _specs(
-    context: tuple[int, ...], picture: tuple[int, ...], precisions: Sequence[str]
+    context: tuple[int, ...], picture: tuple[int, ...], precisions: Sequence[Precision]
 ) -> tuple[GraphSpec, ...]:
     source = TensorSpec(name="source", dtype="u8", shape=picture, low=0, high=255)
     keys = TensorSpec(name="context", dtype="f32", shape=context)
@@ -179,6 +163,23 @@ def _parity_rows(job: Job, precision: str, parity: Parity, n: int) -> list[Measu
     return [
         job.measured(f"{precision}_parity_{name}", value, n=n, split="val", unit="levels", against="torch")
         for name, value in vars(parity).items()
+    ]
+
+
+def _coverage_rows(job: Job, draft: Draft, precision: str) -> list[Measurement]:
+    """How much of a quantized frame graph computes in 8 bits, see `Coverage`; nothing of the others."""
+    if precision not in CODES.values():
+        return []
+    file = FRAME.format(precision)
+    found = anatomy(onnx.load(draft / file), file).coverage
+    counts = {
+        "layers": found.quantized_layers, "float_layers": found.float_layers,
+        "float_islands": found.float_islands, "boundaries": found.boundaries,
+    }  # fmt: skip
+    share = job.measured(f"{precision}_share", found.share, n=1, split="val", unit="share", against="")
+    return [share] + [
+        job.measured(f"{precision}_{name}", count, n=1, split="val", against="")
+        for name, count in counts.items()
     ]
 
 

@@ -147,9 +147,8 @@ def _exact_frames(
         for row, times in contender.grids.items():
             made[row] = goldens.graph_frames(path, contexts, samples, times=times)
             expected = goldens.torch_frames(generator.on_grid(times, "euler"), contexts, samples)
-            goldens.check_fp32(
-                Path(row), goldens.frame_parity(made[row], expected), job.recipe.export.tolerance
-            )
+            parity = goldens.frame_parity(made[row], expected)
+            goldens.check_float(Path(row), "fp32", parity, job.recipe.export.tolerance)
     return made
 
 

@@ -8,6 +8,8 @@ a flow of appearance is old in this field (arXiv 2003.00696 among others); here 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +40,14 @@ def unpacked(layers: Tensor, grid: tuple[int, int], pitch: int) -> Tensor:
     """f32[B, 3, H, W], the inverse of `packed`."""
     tokens = layers.permute(0, 3, 1, 2, 4).flatten(2)[..., : 3 * pitch * pitch]
     return F.pixel_shuffle(tokens.transpose(1, 2).reshape(len(tokens), -1, *grid), pitch)
+
+
+class Halves(NamedTuple):
+    """`Detail.joined` three times, f32[B, 3, H, W] each, for what trains different parts (see `Detail.halves`)."""
+
+    drawn: Tensor
+    chosen: Tensor
+    bare: Tensor
 
 
 class Detail(nn.Module):
@@ -94,7 +104,7 @@ class Detail(nn.Module):
         share, change = self._choice(decoded, carried)
         return decoded + share * (carried[:, :3] - decoded) + change
 
-    def halves(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def halves(self, decoded: Tensor, carried: Tensor) -> Halves:
         """`joined` twice, with half of its gradient each, to everything but the share and to the share alone; and bare.
 
         Carried stripes may be off by a pixel and right to the eye, so the share is trained by losses of its own. And
@@ -110,7 +120,7 @@ class Detail(nn.Module):
         chosen = drawn.detach() + (open_ - open_.detach()) * (given - decoded.detach())
         edges = (BLURRED // 2,) * 4
         blurred = F.avg_pool2d(F.pad(decoded.detach(), edges, mode="replicate"), BLURRED, 1)
-        return drawn, chosen, blurred + open_ * (given - blurred)
+        return Halves(drawn, chosen, blurred + open_ * (given - blurred))
 
     def _choice(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """(share f32[B, 1, H, W] in 0..1 of the carried picture, smooth; change f32[B, 3, H, W])."""

@@ -12,14 +12,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flowpose.artifact import Artifact
@@ -28,6 +27,7 @@ from flowpose.model.generator import Generator
 from flowpose.model.weights import load_generator
 
 SCALES = "scales.safetensors"
+TUNED = "tuned.safetensors"  # weights that were trained under quantization, where some were
 # detail.offsets is left out: OpenVINO 2026.4 scales its input, latents joined with places, 30 times too coarsely.
 EDGE = ("flow.before", "flow.down", "flow.low", "flow.attention", "flow.up", "flow.after")
 FRAME_RATE = ("flow.pose", "flow.blocks", *EDGE, "flow.head", "autoencoder.decoder", "detail.choice")
@@ -38,6 +38,8 @@ WEIGHT_CODES = 64
 SMALLEST = 1e-6  # of a range: an input or a weight row that is always zero must not give a scale of zero
 WEIGHT, INPUT = "weight_quantizer", "input_quantizer"
 CHANNEL_AXIS: Mapping[str, int | None] = {WEIGHT: 0, INPUT: None}
+QuantizedPrecision = Literal["int8", "fp8"]
+BITS: Mapping[QuantizedPrecision, int | tuple[int, int]] = {"int8": 8, "fp8": (4, 3)}
 
 
 @contextlib.contextmanager
@@ -58,7 +60,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Sums are split between threads, so ranges would differ with their number in the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -110,50 +113,86 @@ def choose(generator: nn.Module, keep: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def settings(names: Sequence[str]) -> list[dict[str, Any]]:
-    """modelopt's rules: everything off, then two 8-bit quantizers for each named layer."""
+def settings(
+    names: Sequence[str], precision: QuantizedPrecision = "int8", inputs: str = "max"
+) -> list[dict[str, Any]]:
+    """modelopt's rules: everything off, then two quantizers for each named layer.
+
+    Args:
+        names: layers.
+        precision: of both.
+        inputs: the calibrator of inputs, `max` or `histogram`; weights are all known, theirs is their maximum.
+    """
     rules: list[dict[str, Any]] = [{"quantizer_name": "*", "enable": False}]
     for name in names:
-        rules += [
-            {"quantizer_name": f"{name}.{kind}", "cfg": {"num_bits": 8, "axis": axis}, "enable": True}
-            for kind, axis in CHANNEL_AXIS.items()
-        ]
+        for kind, axis in CHANNEL_AXIS.items():
+            own: dict[str, Any] = {"num_bits": BITS[precision], "axis": axis}
+            if kind == INPUT:
+                own["calibrator"] = inputs
+            rules.append({"quantizer_name": f"{name}.{kind}", "cfg": own, "enable": True})
     return rules
 
 
-def calibrate(
-    generator: Generator, names: Sequence[str], algorithm: str, run: Callable[[nn.Module], None]
-) -> None:
-    """Puts quantizers into the generator and fixes their ranges by `run`, which feeds it the calibration set.
-
-    On one thread: sums are split between threads, so ranges would differ with their number in the last bits.
-    """
-    library = modelopt()
-    with quiet(), _one_thread():
-        library.quantize(generator, {"quant_cfg": settings(names), "algorithm": algorithm}, run)
+def quantizers(generator: nn.Module) -> dict[str, Any]:
+    """`<layer>.<weight_quantizer or input_quantizer>` -> quantizer, of every enabled one."""
+    return {
+        name: module
+        for name, module in generator.named_modules()
+        if name.endswith((WEIGHT, INPUT)) and module.is_enabled
+    }
 
 
-def scales(generator: Generator) -> dict[str, Tensor]:
+def switch(generator: nn.Module, on: Collection[str], names: Sequence[str]) -> None:
+    """Of the layers `names`, quantizes those in `on` and no other."""
+    for name in names:
+        for kind in CHANNEL_AXIS:
+            quantizer: Any = generator.get_submodule(f"{name}.{kind}")
+            if name in on:
+                quantizer.enable()
+            else:
+                quantizer.disable()
+
+
+@torch.no_grad()
+def follow_weights(generator: nn.Module, precision: QuantizedPrecision) -> None:
+    """Sets the ranges of weights to those of weights that have changed, widened."""
+    for name, quantizer in quantizers(generator).items():
+        if name.endswith(WEIGHT):
+            weight: Any = generator.get_submodule(name.rpartition(".")[0]).weight
+            largest = weight.abs().flatten(1).amax(1).clamp_min(SMALLEST) * _wider(f"{name}.amax", precision)
+            quantizer.amax = largest.reshape(quantizer.amax.shape)
+
+
+def _wider(name: str, precision: QuantizedPrecision) -> float:
+    """How many times a weight's largest magnitude its range is."""
+    return 127 / WEIGHT_CODES if precision == "int8" and name.endswith(f"{WEIGHT}.amax") else 1.0
+
+
+def ranges_of(generator: nn.Module) -> dict[str, Tensor]:
     """`<layer>.<quantizer>.<amax or pre_quant_scale>` -> f32 tensor, of every enabled quantizer.
 
-    `amax` is the value of code 127; a weight's largest magnitude gets WEIGHT_CODES.
+    `amax` is the value of the largest code: 127 in INT8, 448 in FP8.
     """
     found = {}
-    for name, module in generator.named_modules():
-        if name.endswith((WEIGHT, INPUT)) and module.is_enabled:
-            wider = 127 / WEIGHT_CODES if name.endswith(WEIGHT) else 1.0
-            found[f"{name}.amax"] = (module.amax.detach().float().clamp_min(SMALLEST) * wider).contiguous()
-            if module.pre_quant_scale is not None:
-                found[f"{name}.pre_quant_scale"] = module.pre_quant_scale.detach().float().contiguous()
+    for name, quantizer in quantizers(generator).items():
+        for field in ("amax", "pre_quant_scale"):
+            value = getattr(quantizer, field)
+            if value is not None:
+                found[f"{name}.{field}"] = value.detach().float().contiguous().clone()
     return found
 
 
-def save_scales(generator: Generator, path: Path) -> None:
-    """Writes `scales` as safetensors."""
-    save_file(scales(generator), path)
+def widened(ranges: Mapping[str, Tensor], precision: QuantizedPrecision) -> dict[str, Tensor]:
+    """Calibrated ranges as they are used: none is zero, and in INT8 a weight's largest magnitude has WEIGHT_CODES."""
+    return {
+        name: value.clamp_min(SMALLEST) * _wider(name, precision) if name.endswith(".amax") else value
+        for name, value in ranges.items()
+    }
 
 
-def apply_scales(generator: Generator, ranges: Mapping[str, Tensor]) -> Generator:
+def apply_scales(
+    generator: Generator, ranges: Mapping[str, Tensor], precision: QuantizedPrecision = "int8"
+) -> Generator:
     """The same generator with quantizers that have these ranges; needs no calibration.
 
     A smoothed layer's weights are divided by its `pre_quant_scale`, as its inputs are multiplied by it.
@@ -162,7 +201,7 @@ def apply_scales(generator: Generator, ranges: Mapping[str, Tensor]) -> Generato
     names = sorted({key.removesuffix(f".{INPUT}.amax") for key in ranges if key.endswith(f".{INPUT}.amax")})
     with quiet():
         library.replace_quant_module(generator)
-        library.set_quantizer_by_cfg(generator, settings(names))
+        library.set_quantizer_by_cfg(generator, settings(names, precision))
     for key, value in ranges.items():
         name, _, field = key.rpartition(".")
         quantizer: Any = generator.get_submodule(name)
@@ -178,8 +217,12 @@ def _divide(layer: Any, scale: Tensor) -> None:
     layer.weight.mul_(1.0 / scale)
 
 
-def load_quantized(artifact: Artifact) -> Generator:
-    """The generator of a quantized artifact with its quantizers: forward computes what INT8 computes, in fp32.
+def load_quantized(artifact: Artifact, *, codes: QuantizedPrecision | None = None) -> Generator:
+    """The generator of a quantized artifact with its quantizers: forward computes in fp32 what the codes compute.
+
+    Args:
+        artifact: of kind `quantized`.
+        codes: INT8 or FP8 codes over the same ranges; without it the artifact's own.
 
     Raises:
         ArtifactError: the artifact is of another kind.
@@ -188,9 +231,27 @@ def load_quantized(artifact: Artifact) -> Generator:
     if artifact.manifest.kind != "quantized":
         raise ArtifactError(
             artifact.path,
-            "has no INT8 scales",
+            "has no scales of a quantization",
             got=artifact.manifest.kind,
             expected="quantized",
             fix="flowpose quantize",
         )
-    return apply_scales(load_generator(artifact), load_file(artifact.file(SCALES)))
+    generator = load_generator(artifact)
+    if TUNED in artifact.manifest.files:
+        generator.load_state_dict(load_file(artifact.file(TUNED)), strict=False)
+    return apply_scales(generator, load_file(artifact.file(SCALES)), codes or precision_of(artifact))
+
+
+def precision_of(artifact: Artifact) -> QuantizedPrecision:
+    """What a quantized artifact's layers compute in.
+
+    Raises:
+        ArtifactError: its manifest does not say, as those of older versions.
+    """
+    found = artifact.manifest.precision
+    if found not in BITS:
+        expected = " or ".join(BITS)
+        raise ArtifactError(
+            artifact.path, "no quantized precision", got=found, expected=expected, fix="flowpose quantize"
+        )
+    return found  # type: ignore[return-value]

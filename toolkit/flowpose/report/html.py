@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose import image
-from flowpose.spec.manifest import Ancestor, GateResult, Measurement
+from flowpose.spec.manifest import Ancestor, Contestant, GateResult, Measurement
 
 Bytes = NDArray[np.uint8]
 Table = Sequence[Sequence[str]]
@@ -46,6 +46,23 @@ class StageRow:
     own_lpips: float | None = None
     pck: float | None = None
     jitter: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the manifests of a run hold beside the table and the pictures.
+
+    Attributes:
+        contest: what was timed when the engine's precision and backend were chosen.
+        gates: limits and whether they held.
+        measurements: everything measured.
+        history: ancestors with their configurations, oldest first.
+    """
+
+    contest: Sequence[Contestant] = ()
+    gates: Sequence[GateResult] = ()
+    measurements: Sequence[Measurement] = ()
+    history: Sequence[Ancestor] = ()
 
 
 # Heading and digits after the point of StageRow's fields, in their order.
@@ -96,17 +113,28 @@ def number(value: object, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
+class Markup(str):
+    """A text that is HTML already, such as a drawing: a table takes it as it stands."""
+
+    __slots__ = ()
+
+
 def table(heads: Sequence[str], rows: Table, *, words: bool = False) -> str:
-    """Returns an HTML table; texts are escaped, `words` sets all columns to the left."""
+    """Returns an HTML table; texts other than Markup are escaped, `words` sets all columns to the left."""
     top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_cell(each)}</td>" for each in row) + "</tr>" for row in rows)
     style = ' class="words"' if words else ""
     return (
         f'<div class="scroll"><table{style}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
-def _section(title: str, body: str) -> str:
+def _cell(text: str) -> str:
+    return text if isinstance(text, Markup) else escape(text)
+
+
+def section(title: str, body: str) -> str:
+    """Returns a heading and what stands under it; nothing where there is nothing."""
     return f"<h2>{escape(title)}</h2>\n{body}\n" if body else ""
 
 
@@ -126,6 +154,37 @@ def _gates(gates: Sequence[GateResult]) -> str:
     heads = "".join(f"<th>{head}</th>" for head in ("stage", "metric", "value", "limit", "result"))
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll"><table>{body}</table></div>' if rows else ""
+
+
+CONTEST = (
+    "precision",
+    "backend",
+    "ms p50",
+    "ms p95",
+    "n",
+    "times",
+    "8-bit layers",
+    "float",
+    "conversions",
+    "why",
+)
+"""Headings of a contest's table; `times` as long as the chosen one, marked with a star."""
+
+
+def contest_cells(contest: Sequence[Contestant]) -> list[tuple[str, ...]]:
+    """Returns a contest's table, a row each candidate under the headings of CONTEST."""
+    return [
+        (
+            f"{each.precision}{' *' if each.chosen else ''}", each.backend, f"{each.p50:.2f}", f"{each.p95:.2f}",
+            str(each.n), f"{each.ratio:.2f}", number(each.int8_layers, 0), number(each.float_layers, 0),
+            number(each.conversions, 0), each.reason,
+        )
+        for each in contest
+    ]  # fmt: skip
+
+
+def _contest(contest: Sequence[Contestant]) -> str:
+    return table(CONTEST, contest_cells(contest), words=True) if contest else ""
 
 
 def _measured(measurements: Sequence[Measurement]) -> str:
@@ -168,27 +227,31 @@ def page(
     rows: Sequence[StageRow],
     pictures: Mapping[str, Bytes],
     *,
-    gates: Sequence[GateResult] = (),
-    measurements: Sequence[Measurement] = (),
-    history: Sequence[Ancestor] = (),
+    evidence: Evidence = Evidence(),
     facts: Mapping[str, str] | None = None,
 ) -> str:
     """Returns the report as one HTML text; see `write_html`."""
     facts_table = table(("what", "value"), list((facts or {}).items()), words=True) if facts else ""
     body = (
-        _section("Stages", _waterfall(rows))
-        + _section("Pictures", _figures(pictures))
-        + _section("Gates", _gates(gates))
-        + _section("Facts", facts_table)
-        + _section("Measurements", _measured(measurements))
-        + _section("Made from", _history(history))
+        section("Stages", _waterfall(rows))
+        + section("Pictures", _figures(pictures))
+        + section("Gates", _gates(evidence.gates))
+        + section("Why this precision", _contest(evidence.contest))
+        + section("Facts", facts_table)
+        + section("Measurements", _measured(evidence.measurements))
+        + section("Made from", _history(evidence.history))
     )
+    return document(title, body)
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """Returns a whole page: the title as heading, and a body of HTML; `style` adds to the house's."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title>"
     )
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}{style}</style></head>\n'
         f"<body><h1>{escape(title)}</h1>\n{body}</body></html>\n"
     )
 
@@ -199,9 +262,7 @@ def write_html(
     rows: Sequence[StageRow],
     pictures: Mapping[str, Bytes],
     *,
-    gates: Sequence[GateResult] = (),
-    measurements: Sequence[Measurement] = (),
-    history: Sequence[Ancestor] = (),
+    evidence: Evidence = Evidence(),
     facts: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes a self-contained HTML report and returns its path.
@@ -211,16 +272,14 @@ def write_html(
         title: heading, such as the recipe's and target's names.
         rows: the waterfall table, one row a stage.
         pictures: caption -> picture u8[H,W,3], embedded as PNG.
-        gates: limits and whether they held.
-        measurements: everything measured.
-        history: ancestors with their configurations, oldest first.
+        evidence: contest, gates, measurements and ancestors.
         facts: short texts such as device, versions, commands.
 
     Raises:
         ImageError: a picture of the wrong shape or dtype.
     """
     path = Path(path)
-    text = page(title, rows, pictures, gates=gates, measurements=measurements, history=history, facts=facts)
+    text = page(title, rows, pictures, evidence=evidence, facts=facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path

@@ -13,14 +13,21 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from flowpose.errors import BackendError, MissingDependency
+from flowpose.runtime.executed import Executed
 
 Tensors = Mapping[str, NDArray[Any]]
 
 
 class Graph(Protocol):
-    """An opened graph. `run` takes every input by name and returns every output, in arrays of its own."""
+    """An opened graph.
+
+    `run` takes every input by name and returns every output, in arrays of its own. `executed` takes the same and
+    returns what the backend makes of the graph, None where it does not tell.
+    """
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]: ...
+
+    def executed(self, inputs: Tensors) -> Executed | None: ...
 
 
 class Backend(Protocol):

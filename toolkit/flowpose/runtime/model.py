@@ -16,6 +16,7 @@ from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, BackendError, PoseError
 from flowpose.pose import Pose
 from flowpose.runtime.backend import Graph
+from flowpose.runtime.executed import Executed
 from flowpose.runtime.goldens import Goldens, Replay, read_goldens, replay
 from flowpose.spec.manifest import Manifest, Reference
 
@@ -140,6 +141,10 @@ class Model:
         outputs = self._frame.run({"context": context, "keypoints": keypoints, **self._grid})
         frame: Picture = _output(outputs, "frame", self.path)
         return frame
+
+    def executed(self, context: Context, keypoints: NDArray[np.float32]) -> Executed | None:
+        """Returns what the backend makes of the frame graph, None where it does not tell; inputs as `frame_now`."""
+        return self._frame.executed({"context": context, "keypoints": keypoints, **self._grid})
 
     def keypoints(self, pose: Any, size: tuple[int, int], format: str | None = None) -> NDArray[np.float32]:
         """Returns f32[J,3], the frame graph's input: the pose checked, fitted to the frame, in the model's

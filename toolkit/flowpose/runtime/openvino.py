@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowpose.errors import BackendError
 from flowpose.runtime.backend import Tensors
+from flowpose.runtime.executed import Executed, of_openvino
 
 
 class OpenVinoGraph:
@@ -43,6 +44,10 @@ class OpenVinoGraph:
         except RuntimeError as error:
             raise BackendError(self._path, f"openvino cannot run the graph ({error})") from error
         return dict(zip(self._outputs, found, strict=True))
+
+    def executed(self, inputs: Tensors) -> Executed:
+        """Returns what the graph became when it was compiled; the inputs do not matter."""
+        return of_openvino(self._request.get_compiled_model())
 
 
 class OpenVino:

@@ -32,13 +32,17 @@ class Timing:
         return {"n": len(self.ms), "mean": mean, **points, "fps": 1000 / mean if mean > 0 else 0.0}
 
 
-def alternate(actions: Mapping[str, Action], *, rounds: int, warmup: int) -> dict[str, Timing]:
+def alternate(
+    actions: Mapping[str, Action], *, rounds: int, warmup: int, settle: int = 0
+) -> dict[str, Timing]:
     """Returns the durations of each action; they take turns, every second round in reverse order.
 
     Args:
         actions: label -> what to time.
         rounds: timed runs of each.
         warmup: runs of each before, not timed.
+        settle: runs of an action right before each timed one, not timed: what another one left in caches, or its
+            threads that have not gone to sleep yet, are met by these.
     """
     for action in actions.values():
         for _ in range(warmup):
@@ -47,6 +51,8 @@ def alternate(actions: Mapping[str, Action], *, rounds: int, warmup: int) -> dic
     order = list(actions)
     for _ in range(rounds):
         for label in order:
+            for _ in range(settle):
+                actions[label]()
             start = time.perf_counter_ns()
             actions[label]()
             found[label].append((time.perf_counter_ns() - start) / 1e6)

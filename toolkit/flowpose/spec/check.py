@@ -10,6 +10,7 @@ from .recipe import AutoencoderSpec, Recipe
 from .target import Target
 
 _STRIDE = 8  # pixels a latent, in each direction
+_FP8_OPSET = 19
 _OPTIONAL = ("regressor", "finish")  # stages that a recipe may lack
 
 
@@ -36,7 +37,14 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _recipe(recipe: Recipe) -> list[str]:
-    return [*_image(recipe), *_detail(recipe), *_runs(recipe), *_calibration(recipe), *_gates(recipe)]
+    return [
+        *_image(recipe),
+        *_detail(recipe),
+        *_runs(recipe),
+        *_calibration(recipe),
+        *_quantized(recipe),
+        *_gates(recipe),
+    ]
 
 
 def _image(recipe: Recipe) -> Iterator[str]:
@@ -73,6 +81,8 @@ def _runs(recipe: Recipe) -> Iterator[str]:
         "distill.optim": recipe.distill.optim,
     }
     runs |= {f"{name}.optim": part.optim for name in _OPTIONAL if (part := getattr(recipe, name)) is not None}
+    if recipe.quantize.tune is not None:
+        runs["quantize.tune.optim"] = recipe.quantize.tune.optim
     if isinstance(recipe.autoencoder, AutoencoderSpec):
         runs["autoencoder.optim"] = recipe.autoencoder.optim
     for name, optim in runs.items():
@@ -100,6 +110,19 @@ def _calibration(recipe: Recipe) -> Iterator[str]:
         yield f"recipe.quantize.calibration: {error.problems[0]}, got {name!r}. Fix: {error.fix}"
 
 
+def _quantized(recipe: Recipe) -> Iterator[str]:
+    """FP8 is in ONNX since opset 19, and what the student is not quantized to cannot be all that is exported."""
+    precisions, method = recipe.export.precisions, recipe.quantize.method
+    own = "fp8" if method == "fp8" else "int8"
+    if "fp8" in precisions and own == "fp8" and recipe.export.opset < _FP8_OPSET:
+        yield f"recipe.export.opset: has no FP8, got {recipe.export.opset}, expected {_FP8_OPSET} or more"
+    for other in {"int8", "fp8"} & {*precisions} - {own}:
+        yield (
+            f"recipe.export.precisions: quantize.method {method} makes no {other}, got {', '.join(precisions)}, "
+            f"expected of fp32, fp16, {own}"
+        )
+
+
 def _gates(recipe: Recipe) -> Iterator[str]:
     """A gate must have a limit, and a stage of this recipe: another's would never be judged."""
     for index, gate in enumerate(recipe.gates):
@@ -115,12 +138,15 @@ def _gates(recipe: Recipe) -> Iterator[str]:
 
 
 def _compile(recipe: Recipe, target: Target) -> Iterator[str]:
-    """The target must run the precision and have the threads."""
-    if recipe.compile.precision not in target.precisions:
-        can = ", ".join(target.precisions)
+    """The target must run the precision, or one that there will be, and have the threads."""
+    precision, can = recipe.compile.precision, ", ".join(target.precisions)
+    if precision == "auto" and not {*recipe.export.precisions} & {*target.precisions}:
+        made = ", ".join(recipe.export.precisions)
+        yield f"recipe.export.precisions: none is one of target {target.name}, got {made}, expected one of {can}"
+    if precision not in ("auto", *target.precisions):
         yield (
-            f"recipe.compile.precision: not one of target {target.name}, got {recipe.compile.precision!r}, "
-            f"expected one of {can}"
+            f"recipe.compile.precision: not one of target {target.name}, got {precision!r}, "
+            f"expected auto or one of {can}"
         )
     if target.threads is not None and recipe.compile.threads > target.threads:
         yield (

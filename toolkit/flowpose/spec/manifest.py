@@ -139,6 +139,32 @@ class Reference(Spec):
         return grids
 
 
+class Contestant(Spec):
+    """A backend and a precision that took turns with the others when those of an engine were chosen.
+
+    Attributes:
+        p50, p95: milliseconds a frame.
+        n: timed frames.
+        ratio: its p50 in units of that of the one that was chosen.
+        chosen: whether the engine runs it.
+        reason: why it was, or was not.
+        int8_layers, float_layers: convolutions and products of matrices that the backend ran in 8 bits, and in more.
+        conversions: steps that it ran only to change a type or a layout; None, as the two above, where not known.
+    """
+
+    backend: str = Field(min_length=1)
+    precision: Precision
+    p50: FiniteFloat
+    p95: FiniteFloat
+    n: PositiveInt
+    ratio: FiniteFloat
+    chosen: bool
+    reason: str
+    int8_layers: NonNegativeInt | None = None
+    float_layers: NonNegativeInt | None = None
+    conversions: NonNegativeInt | None = None
+
+
 class Golden(Spec):
     """Files with recorded inputs and the outputs they must give."""
 
@@ -165,6 +191,8 @@ class Manifest(Spec):
         backend: the backend of an engine.
         precision: the precision that an engine runs.
         target: full copy of the target of an engine.
+        contest: what was timed when backend and precision of an engine were chosen, that one first; engines made
+            before there were contests have none.
         built_with: tool -> version.
         measurements, gates: of this artifact.
         history: its ancestors, oldest first.
@@ -188,6 +216,7 @@ class Manifest(Spec):
     backend: str | None = None
     precision: Precision | None = None
     target: dict[str, Any] | None = None
+    contest: tuple[Contestant, ...] = ()
     built_with: dict[str, str] = {}
     measurements: tuple[Measurement, ...] = ()
     gates: tuple[GateResult, ...] = ()
@@ -229,6 +258,14 @@ class Manifest(Spec):
         if twice or (rows and self.kind != "graph"):
             got = f"{twice} twice" if twice else f"references in kind {self.kind}"
             raise ValueError(f"wrong references, got {got}, expected each row once, in a graph")
+        return self
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        chosen = [(each.backend, each.precision) for each in self.contest if each.chosen]
+        if self.contest and chosen != [(self.backend, self.precision)]:
+            expected = f"{self.backend} in {self.precision} alone"
+            raise ValueError(f"wrong contest, got {chosen} as chosen, expected {expected}")
         return self
 
     def run_files(self) -> tuple[str, ...]:

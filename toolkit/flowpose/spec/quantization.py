@@ -1,4 +1,4 @@
-"""How a student is quantized: the method, what it is calibrated on, what stays in floating point, what it must keep to."""
+"""How a student is quantized: method, calibration, what stays in floating point, and what it must keep to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Algorithm = Literal["max", "entropy", "percentile", "mse"]
 class Floor(Spec):
     """What a quantized student must keep to beside the unquantized one, on val pairs.
 
-    Where it does not, the layers that cost most go back to floating point, one after the other, until it does.
+    Where it does not, the layers that cost most alone go back to floating point, one after the other, until it does.
 
     Attributes:
         psnr: dB to the unquantized student, in the mean.
         low: dB to it, 5th percentile of the pairs.
-        pairs: how many val pairs layers are ranked on and the floor is checked on.
+        pairs: how many val pairs layers are ranked on and the floor is checked on; training never sees them.
     """
 
     psnr: Annotated[float, Field(gt=0)] = 36.0
@@ -35,11 +35,9 @@ class TuneSpec(Spec):
 
     Attributes:
         gradient: weight of the edges' difference beside the pixels'.
-        crop: side in pixels of the random window that is decoded and compared; 0 is the whole picture.
     """
 
     gradient: Annotated[float, Field(ge=0)] = 1.0
-    crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     optim: OptimSpec
 
 
@@ -100,7 +98,7 @@ class Auto(Calibrated):
         "mse",
     )
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
-    floor: Floor = Floor()  # type: ignore[assignment]
+    floor: Floor = Floor()
 
 
 QuantizeSpec = Annotated[Int8 | Int8SmoothQuant | Fp8 | Auto, Field(discriminator="method")]

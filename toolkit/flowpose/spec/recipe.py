@@ -12,6 +12,7 @@ from flowpose.spec.optim import OptimSpec
 from flowpose.spec.quantization import QuantizeSpec
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+MARGIN = 1.1  # times as fast; by less, reduced precision is not worth what it loses
 
 
 class FolderData(Spec):
@@ -278,6 +279,7 @@ class AdversarialFinish(Spec):
         texture: weight of the difference in local contrast, of edges and own-encoder maps, wherever it lies
             (flowpose.model.losses.texture), beside that of mean colours: how much of the carried pixels is let in is
             trained by these two. 0 leaves that to the pixel loss, which lets in next to nothing.
+        decoded: weight of the pixel loss, and of `seams`, of what the latents alone draw, before pixels are carried in.
         steady: weight of how much the picture changes when the joints of a still pose are moved as the noise of a
             detector moves them (`train.poses.spread`), on a quarter of the batch; 0 leaves it out. A critic alone
             rewards detail that jumps with every joint.
@@ -293,6 +295,7 @@ class AdversarialFinish(Spec):
     feature: Annotated[float, Field(ge=0)] = 0.5
     seams: Annotated[float, Field(ge=0)] = 0.0
     texture: Annotated[float, Field(ge=0)] = 0.0
+    decoded: Annotated[float, Field(ge=0)] = 0.0
     steady: Annotated[float, Field(ge=0)] = 0.0
     times: tuple[Share, Share] = (0.4, 0.95)
     heads: PositiveInt = 64
@@ -333,9 +336,17 @@ class ExportSpec(Spec):
 
 
 class CompileSpec(Spec):
-    """What the compile step builds: the precision of the frame graph and the threads it is measured with."""
+    """What the compile step builds on the device.
 
-    precision: Literal["fp32", "int8"] = "int8"
+    Attributes:
+        precision: of the frame graph; `auto` measures all that graph and target have, and takes a reduced one only
+            where it is faster by the margin and its gates hold.
+        margin: how many times as fast it must be, by the median and by p95.
+        threads: of one run.
+    """
+
+    precision: Literal["auto", "fp32", "fp16", "int8", "fp8"] = "auto"
+    margin: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = MARGIN
     threads: PositiveInt = 2
 
 
