@@ -17,7 +17,9 @@ from flowpose.export import export
 from flowpose.export.goldens import Parity, check_contexts, check_float, check_quantized
 from flowpose.export.modules import rounded
 from flowpose.job import Job
+from flowpose.model.transformer import SIZES
 from flowpose.quantize import quantize
+from flowpose.runtime.goldens import read_goldens
 
 
 def export_job(root: Path, parent: Artifact | None, *overrides: str) -> Job:
@@ -59,8 +61,11 @@ def test_replays_in_every_backend(graph: Artifact, backend: str, precision: str)
 
 
 def test_manifest_describes_the_graphs(graph: Artifact):
-    described = {(g.name, g.precision): g for g in graph.manifest.graphs}
-    assert list(described) == [("source", "fp32"), ("frame", "fp32"), ("frame", "int8")]
+    described = {(g.name, g.precision, g.backend): g for g in graph.manifest.graphs}
+    assert list(described) == [
+        ("source", "fp32", None), ("frame", "fp32", None), ("frame", "int8", None),
+        ("frame", "int8", "onnxruntime"),
+    ]  # fmt: skip
     for spec in described.values():
         made = onnx.load(graph.file(spec.file)).graph
         for ours, theirs in ((spec.inputs, made.input), (spec.outputs, made.output)):
@@ -141,8 +146,18 @@ def test_every_int8_layer_takes_quantized_inputs(frames: dict[str, onnx.ModelPro
     for node in model.graph.node:
         if node.op_type == "Conv" and not in_float(node):
             assert [producer[name] for name in node.input[:2]] == ["DequantizeLinear"] * 2, node.name
-    products = [n for n in model.graph.node if n.op_type == "MatMul"]
-    assert all("DequantizeLinear" not in {producer.get(name) for name in n.input} for n in products)
+    turned = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Transpose"}
+    coded = [
+        [producer.get(turned.get(name, name)) == "DequantizeLinear" for name in node.input]
+        for node in model.graph.node
+        if node.op_type == "MatMul"
+    ]
+    assert all(one == other for one, other in coded), "a product has both operands in codes, or none"
+    assert sum(one for one, _ in coded) == recipe_depth() + 1, "q k^T of every block, and of the match"
+
+
+def recipe_depth() -> int:
+    return SIZES[recipe().model.size].depth
 
 
 @pytest.mark.slow
@@ -153,7 +168,9 @@ def test_student_alone_gives_fp32(tmp_path: Path):
 
 def test_a_recipe_may_keep_less(quantized: Artifact, tmp_path: Path):
     made = export(export_job(tmp_path, quantized, "export.precisions=['int8']", "export.references=false"))
-    assert [(g.name, g.precision) for g in made.manifest.graphs] == [("source", "fp32"), ("frame", "int8")]
+    assert [(g.name, g.precision, g.backend) for g in made.manifest.graphs] == [
+        ("source", "fp32", None), ("frame", "int8", None), ("frame", "int8", "onnxruntime"),
+    ]  # fmt: skip
     with np.load(made.file("golden/outputs.npz")) as golden:
         assert set(golden) == {"context", "int8"}
 
@@ -162,6 +179,26 @@ def test_int8_alone_needs_a_quantized_student(tmp_path: Path):
     student = make_artifact(tmp_path, "student")
     with pytest.raises(ArtifactError, match=r"nothing to export, got a line with fp32, fp16, expected int8"):
         export(export_job(tmp_path, student, "export.precisions=['int8']"))
+
+
+def test_onnxruntime_runs_int8_in_kernels_of_its_own_with_the_same_weights(graph: Artifact):
+    """The second file is small: its large weights lie in the Q/DQ graph."""
+    own, general = (graph.file(f"frame.{name}.onnx") for name in ("int8.onnxruntime", "int8"))
+    assert own.stat().st_size < general.stat().st_size / 2
+    ops = {node.op_type for node in onnx.load(own).graph.node}
+    assert {"QLinearConv", "MatMulIntegerToFloat"} <= ops
+    frames = {}
+    for backend in ("onnxruntime", "openvino"):
+        model = flowpose.load(graph.path, backend=backend, precision="int8")
+        done = model.executed(*_first(graph))
+        assert done is not None and done.int8_layers > 10
+        frames[backend] = model.frame_now(*_first(graph)).astype(int)
+    assert abs(frames["onnxruntime"] - frames["openvino"]).mean() < 2.5
+
+
+def _first(graph: Artifact) -> tuple[np.ndarray, np.ndarray]:
+    goldens = read_goldens(graph, "int8")
+    return goldens.context[0], goldens.keypoints[0]
 
 
 def test_fp16_computes_in_halves_and_keeps_its_inputs(root: Path, quantized: Artifact):

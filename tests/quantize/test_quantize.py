@@ -64,7 +64,10 @@ def test_rebuilt_without_calibration(quantized: Artifact):
     module = load_quantized(quantized)
     enabled = {n for n, m in module.named_modules() if n.endswith("_quantizer") and m.is_enabled}
     assert enabled == {key.removesuffix(".amax") for key in load_file(quantized.file(SCALES))}
-    assert not any(name.startswith(("flow.source", "flow.time", "autoencoder.encoder")) for name in enabled)
+    once = ("flow.source", "flow.time", "autoencoder.encoder")  # but the match is made each frame
+    assert {n.rsplit(".", 1)[0] for n in enabled if n.startswith(once)} == {"flow.source.match.scores"}
+    products = {n.rsplit(".", 1)[0] for n in enabled if n.endswith("other_quantizer")}
+    assert {f"flow.blocks.{i}.attention.scores" for i in range(2)} <= products
     weights = {n.rsplit(".", 1)[0] for n in enabled if n.endswith("weight_quantizer")}
     assert weights == set(quantizers.weighted(load_generator(quantized)))
 
@@ -155,6 +158,7 @@ def test_macs_of_a_linear_layer():
     counts = macs.frame_macs(module, module.context(latents), torch.zeros(1, 133, 3))
     tokens = int(np.prod(module.flow.grid))
     assert counts["flow.blocks.0.mlp.up"] == tokens * 64 * 256
-    assert counts["flow.blocks.0.attention.products"] == 2 * tokens * 2 * tokens * 64
-    assert counts["flow.source.match.products"] == 2 * (4 * tokens) ** 2 * 16
+    for product in ("scores", "mix"):
+        assert counts[f"flow.blocks.0.attention.{product}"] == tokens * 2 * tokens * 64
+        assert counts[f"flow.source.match.{product}"] == (4 * tokens) ** 2 * 16
     assert macs.share(counts, list(counts)) == 1.0

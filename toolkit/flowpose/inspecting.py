@@ -85,7 +85,8 @@ def inspect_artifact(name: str, *, everything: bool = False) -> Inspection:
             artifact.path, "has no graphs and no scales", got=manifest.kind,
             expected="graph, engine or quantized", fix=f"flowpose export {manifest.name}",
         )  # fmt: skip
-    found = [(spec, _read_graph(artifact, spec)) for spec in manifest.graphs]
+    # A backend's own graph is the general one in that backend's operators.
+    found = [(spec, _read_graph(artifact, spec)) for spec in manifest.graphs if spec.backend is None]
     plain["rates"] = [asdict(each) for each in _rates(found)]
     plain["graphs"] = [_graph(artifact, spec, body) for spec, body in found]
     tables = [_rate_table(plain), *_layer_tables(plain, manifest.precision, everything)]
@@ -118,15 +119,24 @@ def _read_scales(artifact: Artifact) -> list[dict[str, Any]]:
         from safetensors.numpy import load_file
 
         from flowpose.export.scale_summary import summarized
-        from flowpose.quantize.quantizers import INPUT, SCALES, WEIGHT
+        from flowpose.quantize.quantizers import INPUT, OTHER, SCALES, WEIGHT
     held = load_file(artifact.file(SCALES))
     top = TOP_CODES[artifact.manifest.precision or "int8"]  # older manifests do not say, and are INT8
-    names = [key.removesuffix(f".{WEIGHT}.amax") for key in held if key.endswith(f".{WEIGHT}.amax")]
+    names = [key.removesuffix(f".{INPUT}.amax") for key in held if key.endswith(f".{INPUT}.amax")]
+
+    def weights(name: str) -> dict[str, Any] | None:
+        amax = held.get(f"{name}.{WEIGHT}.amax")
+        return None if amax is None else asdict(summarized(amax / top, name))
+
+    def inputs(name: str) -> list[float]:
+        ranges = [held[key] for kind in (INPUT, OTHER) if (key := f"{name}.{kind}.amax") in held]
+        return [value for amax in ranges for value in (amax / top).reshape(-1).tolist()]
+
     return [
         {
             "name": name,
-            "weight_scales": asdict(summarized(held[f"{name}.{WEIGHT}.amax"] / top, name)),
-            "input_scales": (held[f"{name}.{INPUT}.amax"] / top).reshape(-1).tolist(),
+            "weight_scales": weights(name),
+            "input_scales": inputs(name),
             "smoothed": f"{name}.{INPUT}.pre_quant_scale" in held,
         }
         for name in sorted(names)

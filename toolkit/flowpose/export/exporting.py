@@ -18,6 +18,7 @@ from flowpose.export.anatomy import CODES, anatomy
 from flowpose.export.files import exported, halved, save
 from flowpose.export.frames import Form, forms, frame_model
 from flowpose.export.goldens import Parity
+from flowpose.export.integer import with_integer_kernels, with_weights_of
 from flowpose.export.modules import Source, rounded
 from flowpose.export.references import Own, contenders, write_reference
 from flowpose.export.storage import stored_int8
@@ -30,6 +31,7 @@ from flowpose.spec.base import Precision
 from flowpose.spec.manifest import GraphSpec, Measurement, TensorSpec
 
 SOURCE, FRAME = "source.onnx", "frame.{}.onnx"
+KERNELS, KERNELS_BACKEND = FRAME.format("int8.onnxruntime"), "onnxruntime"
 GOLDEN = {"inputs": "golden/inputs.npz", "outputs": "golden/outputs.npz"}
 
 
@@ -124,10 +126,32 @@ def _write_frame(
     parity = goldens.frame_parity(found, expected)
     if precision in ("int8", "fp8"):
         goldens.check_quantized(path, precision, parity)
+        if precision == "int8":
+            _write_kernels(job, draft, path, contexts, samples, found)
         return found, parity
     limit = job.recipe.export.tolerance if precision == "fp32" else TOLERANCES[precision].mean
     goldens.check_float(path, precision, parity, limit)
     return expected, parity
+
+
+def _write_kernels(
+    job: Job,
+    draft: Draft,
+    path: Path,
+    contexts: NDArray[np.float32],
+    samples: Samples,
+    expected: NDArray[np.uint8],
+) -> None:
+    """Writes the INT8 frame graph in onnxruntime's integer kernels, checked against the Q/DQ graph's frames.
+
+    Its large weights are references into the Q/DQ graph's file.
+    """
+    made = with_integer_kernels(onnx.load(path))
+    kernels = draft / KERNELS
+    save(made, kernels, origin(job))
+    kernels.write_bytes(with_weights_of(made, path).SerializeToString(deterministic=True))
+    parity = goldens.frame_parity(goldens.graph_frames(kernels, contexts, samples), expected)
+    goldens.check_quantized(kernels, "int8", parity)
 
 
 def _write_goldens(
@@ -151,10 +175,19 @@ def _specs(
     pose = TensorSpec(name="keypoints", dtype="f32", shape=(133, 3))
     frame = TensorSpec(name="frame", dtype="u8", shape=picture, low=0, high=255)
     found = [GraphSpec(name="source", precision="fp32", file=SOURCE, inputs=(source,), outputs=(keys,))]
-    for precision in precisions:
-        file = FRAME.format(precision)
+    files: list[tuple[Precision, str, str | None]] = [(each, FRAME.format(each), None) for each in precisions]
+    if "int8" in precisions:
+        files.append(("int8", KERNELS, KERNELS_BACKEND))
+    for precision, file, backend in files:
         found.append(
-            GraphSpec(name="frame", precision=precision, file=file, inputs=(keys, pose), outputs=(frame,))
+            GraphSpec(
+                name="frame",
+                precision=precision,
+                backend=backend,
+                file=file,
+                inputs=(keys, pose),
+                outputs=(frame,),
+            )
         )
     return tuple(found)
 

@@ -77,6 +77,7 @@ def with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type == "MatMul"
             and graph.kind(node.input[0]) == DQ
             and graph.kind(node.input[1]) == "Transpose"
+            and _is_layer(graph, node)
         ):
             bias = _bias(graph, node)
             made[(bias or node).output[0]] = _convolution(graph, node, bias, tokens)
@@ -87,6 +88,12 @@ def with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return _without_unused(model)
+
+
+def _is_layer(graph: _Graph, product: onnx.NodeProto) -> bool:
+    """Whether a product's second operand is no activation: q k^T of attention has quantized ones on both sides."""
+    second = graph.producer[graph.producer[product.input[1]].input[0]]
+    return second.op_type != DQ or graph.kind(second.input[0]) != Q
 
 
 def _bias(graph: _Graph, product: onnx.NodeProto) -> onnx.NodeProto | None:

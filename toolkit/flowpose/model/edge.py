@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowpose.model import limb_field
+from flowpose.model.attention import Attention
 from flowpose.model.autoencoder import conv
 from flowpose.model.transformer import (
     ESTIMATED,
     SHARPNESS,
-    Attention,
     Size,
     SourceBranch,
     TimeEmbedding,

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowpose.model import limb_field
+from flowpose.model.attention import Attention, Scores, unit
 from flowpose.model.joints import JointEstimator
 from flowpose.model.skeleton import SkeletonLatent
 
@@ -58,11 +59,6 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
-def _unit(x: Tensor) -> Tensor:
-    """x with root mean square 1 over the last dimension (QK normalization without parameters)."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
-
-
 def positions(rows: int, columns: int, width: int) -> Tensor:
     """Fixed 2-D sine-cosine table f32[rows * columns, width]: half the channels for y, half for x."""
     quarter = width // 4
@@ -70,42 +66,6 @@ def positions(rows: int, columns: int, width: int) -> Tensor:
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequencies for axis in (y, x)]
     return torch.cat([table for angle in angles for table in (angle.sin(), angle.cos())], dim=-1)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(c)) v of [B, heads, N, c], as one kernel except where that kernel is slow.
-
-    PyTorch 2.13's fused CPU kernel takes twice as long as the three operations, forward and backward in bf16
-    (48 against 21 ms for 72 heads of 176 x 352 tokens, 2 cores of an AMD EPYC 9004).
-    """
-    if torch.is_grad_enabled() and q.device.type == "cpu":
-        return torch.softmax((q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2), dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)
-
-
-class Attention(nn.Module):
-    """Multi-head attention over the tokens themselves and, if given, the source's keys and values."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.log_scale = nn.Parameter(torch.zeros(heads, 1, 1))
-
-    def split(self, x: Tensor) -> Tensor:
-        """[B, N, C] -> [B, heads, N, C / heads]."""
-        batch, tokens, width = x.shape
-        return x.reshape(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
-
-    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """x [B, N, C]; source [B, 2, Ns, C] (normalized keys, values) -> [B, N, C]."""
-        q, k, v = (self.split(part) for part in self.qkv(x).chunk(3, dim=-1))
-        q, k = _unit(q) * self.log_scale.exp(), _unit(k)
-        if source is not None:
-            keys, values = source.unbind(1)
-            k = torch.cat([k, self.split(keys)], dim=2)
-            v = torch.cat([v, self.split(values)], dim=2)
-        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
@@ -210,6 +170,7 @@ class Match(nn.Module):
         self.width = width // limb_field.PLACES
         self.project = nn.Linear(limb_field.WIDTH, self.width, bias=False)
         nn.init.normal_(self.project.weight, std=0.35)
+        self.scores = Scores()
         rows, columns = (limb_field.SPLIT * side for side in grid)
         places = positions(rows, columns, self.width).reshape(1, rows, columns, self.width)
         self.register_buffer("table", 0.1 * limb_field.token_order(places)[0], persistent=False)
@@ -219,7 +180,7 @@ class Match(nn.Module):
         )
 
     def forward(self, field: Tensor) -> Tensor:
-        return _unit(self.project(field) + self.table)
+        return unit(self.project(field) + self.table)
 
     def carry(self, field: Tensor, matched: Tensor, log_sharpness: Tensor) -> tuple[Tensor, Tensor]:
         """What the source shows where its limbs are those of `field`, f32[B, N, C]; and where that is.
@@ -229,7 +190,7 @@ class Match(nn.Module):
         """
         query = self(field) * (log_sharpness.exp() / self.width)
         keys, values = matched.reshape(len(matched), 2, -1, self.width).unbind(1)
-        shares = torch.softmax(query @ keys.transpose(1, 2), dim=-1)
+        shares = torch.softmax(self.scores(query, keys), dim=-1)
         with torch.autocast(shares.device.type, enabled=False):  # a place rounded to bf16 is half a pixel off
             moments = shares.float() @ self.seats
         mean = moments[..., :2]
@@ -284,7 +245,7 @@ class SourceBranch(nn.Module):
         if keep is not None:
             x = torch.where(keep[:, None, None], x, self.null)
         k, v = self.project(x).unflatten(-1, (self.depth, 2, self.heads, -1)).unbind(3)
-        context = torch.stack([_unit(k).flatten(3), v.flatten(3)], dim=3).permute(0, 2, 3, 1, 4)
+        context = torch.stack([unit(k).flatten(3), v.flatten(3)], dim=3).permute(0, 2, 3, 1, 4)
         if not self.matched:
             return context
         keys = by_token(self.match(self.limbs(self.joints(latents))))

@@ -7,9 +7,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from flowpose.model.attention import Attention
 from flowpose.model.generator import Generator
 from flowpose.model.limb_field import PLACES
-from flowpose.model.transformer import Attention
 from flowpose.quantize.quantizers import weighted
 
 
@@ -19,18 +19,25 @@ def _layer(module: nn.Linear | nn.Conv2d, y: Tensor) -> int:
 
 
 def _attention(inputs: tuple[Tensor, ...]) -> int:
-    """Of the two products of an attention layer; they are never quantized."""
+    """Of each of the two products of an attention layer."""
     x, source = inputs
-    return 2 * x.shape[1] * (x.shape[1] + source.shape[2]) * x.shape[2]
+    return x.shape[1] * (x.shape[1] + source.shape[2]) * x.shape[2]
 
 
 @torch.no_grad()
 def frame_macs(generator: Generator, context: Tensor, keypoints: Tensor) -> dict[str, int]:
-    """Name -> multiply-accumulates of one frame (batch 1): layers, and `.products` of each attention and the match."""
+    """Name -> multiply-accumulates of one frame (batch 1): layers, and the products of each attention and the match.
+
+    Those are `.scores` (q k^T) and `.mix` (what is mixed by them).
+    """
     counts: dict[str, int] = {}
 
     def add(name: str, macs: int) -> None:
         counts[name] = counts.get(name, 0) + macs
+
+    def both(name: str, macs: int) -> None:
+        add(f"{name}.scores", macs)
+        add(f"{name}.mix", macs)
 
     hooks, layers = [], weighted(generator)
     for name, module in generator.named_modules():
@@ -38,16 +45,14 @@ def frame_macs(generator: Generator, context: Tensor, keypoints: Tensor) -> dict
             layer = layers[name]
             hooks.append(layer.register_forward_hook(lambda _, __, y, n=name, m=layer: add(n, _layer(m, y))))
         elif isinstance(module, Attention) and name.startswith(("flow.blocks", "flow.attention")):
-            hooks.append(
-                module.register_forward_hook(lambda _, x, __, n=name: add(f"{n}.products", _attention(x)))
-            )
+            hooks.append(module.register_forward_hook(lambda _, x, __, n=name: both(n, _attention(x))))
     generator.pictures(context[:1], keypoints[:1])
     for hook in hooks:
         hook.remove()
     flow = generator.flow
     if flow.source.matched:
         places = [PLACES * tokens for tokens in (flow.grid[0] * flow.grid[1], context.shape[3])]
-        add("flow.source.match.products", 2 * places[0] * places[1] * flow.source.match.width)
+        both("flow.source.match", places[0] * places[1] * flow.source.match.width)
     return counts
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flowpose.quantize.quantizers import (
-    INPUT,
+    WEIGHT,
     QuantizedPrecision,
     modelopt,
     one_thread,
@@ -61,7 +61,7 @@ def _by_histograms(generator: nn.Module, names: Sequence[str], spec: Int8, feed:
         quantizer.enable_calib()
     feed(generator)
     for name, quantizer in found.items():
-        if name.endswith(INPUT):
+        if not name.endswith(WEIGHT):
             _set_range(quantizer, spec)
         else:
             quantizer.load_calib_amax()

@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Literal
 
@@ -23,21 +24,26 @@ from torch import Tensor, nn
 
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, MissingDependency, SpecError
+from flowpose.model.attention import Scores
 from flowpose.model.generator import Generator
 from flowpose.model.weights import load_generator
 
 SCALES = "scales.safetensors"
 TUNED = "tuned.safetensors"  # weights that were trained under quantization, where some were
 # detail.offsets is left out: OpenVINO 2026.4 scales its input, latents joined with places, 30 times too coarsely.
+# Of products of two activations q k^T alone is quantized: with the softmax's shares in INT8, too, people-128 loses
+# 2.4 dB in attention (docs/performance-log.md), and shares are most of what a match is.
 EDGE = ("flow.before", "flow.down", "flow.low", "flow.attention", "flow.up", "flow.after")
-FRAME_RATE = ("flow.pose", "flow.blocks", *EDGE, "flow.head", "autoencoder.decoder", "detail.choice")
+FLOW = ("flow.pose", "flow.source.match.scores", "flow.blocks", *EDGE, "flow.head")
+FRAME_RATE = (*FLOW, "autoencoder.decoder", "detail.choice")
 # Weights use the codes -64..64 of INT8. x86 CPUs without VNNI add two u8 x s8 products in 16 bits, which saturate
 # beyond: on an AVX2 EPYC OpenVINO's frames of recipes/tiny.yaml were 4 levels off in the mean with -127..127, 0.5 with
 # -64..64. The bit costs 2 dB of PSNR to the student there (46.8 -> 44.6 dB).
 WEIGHT_CODES = 64
 SMALLEST = 1e-6  # of a range: an input or a weight row that is always zero must not give a scale of zero
-WEIGHT, INPUT = "weight_quantizer", "input_quantizer"
-CHANNEL_AXIS: Mapping[str, int | None] = {WEIGHT: 0, INPUT: None}
+WEIGHT, INPUT, OTHER = "weight_quantizer", "input_quantizer", "other_quantizer"
+CHANNEL_AXIS: Mapping[str, int | None] = {WEIGHT: 0, INPUT: None, OTHER: None}
+"""Quantizer of a layer's weight, of its input, and of a product's other input -> the axis with a range each."""
 QuantizedPrecision = Literal["int8", "fp8"]
 BITS: Mapping[QuantizedPrecision, int | tuple[int, int]] = {"int8": 8, "fp8": (4, 3)}
 
@@ -82,7 +88,33 @@ def modelopt() -> ModuleType:
     except ModuleNotFoundError as error:
         what = f"needs the package {error.name}"
         raise MissingDependency("quantize", what, fix="pip install flowpose[quantize]") from error
+    _know_scores(found)
     return found  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _know_scores(library: ModuleType) -> None:
+    """Tells modelopt how a product of two activations is quantized: both sides, before it."""
+
+    class QuantizedScores(Scores):
+        def _setup(self) -> None:
+            for kind in (INPUT, OTHER):
+                setattr(self, kind, library.nn.TensorQuantizer())
+
+        def forward(self, q: Tensor, k: Tensor) -> Tensor:
+            return super().forward(getattr(self, INPUT)(q), getattr(self, OTHER)(k))
+
+    library.register(original_cls=Scores, quantized_cls=QuantizedScores)
+
+
+def quantizable(generator: nn.Module) -> dict[str, nn.Module]:
+    """Name -> what can be quantized of what each frame computes: layers with weights, and products q k^T."""
+    products = {
+        name: module
+        for name, module in generator.named_modules()
+        if isinstance(module, Scores) and name.startswith(FRAME_RATE)
+    }
+    return {**weighted(generator), **products}
 
 
 def weighted(generator: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
@@ -100,7 +132,7 @@ def choose(generator: nn.Module, keep: Sequence[str]) -> tuple[str, ...]:
     Raises:
         SpecError: a pattern matches nothing, or nothing is left.
     """
-    names = list(weighted(generator))
+    names = list(quantizable(generator))
     unmatched = [glob for glob in keep if not any(fnmatchcase(name, glob) for name in names)]
     problems = [
         f"quantize.keep: no layer matches, got {glob!r}, expected such as {names[0]!r}" for glob in unmatched
@@ -116,7 +148,7 @@ def choose(generator: nn.Module, keep: Sequence[str]) -> tuple[str, ...]:
 def settings(
     names: Sequence[str], precision: QuantizedPrecision = "int8", inputs: str = "max"
 ) -> list[dict[str, Any]]:
-    """modelopt's rules: everything off, then two quantizers for each named layer.
+    """modelopt's rules: everything off, then the quantizers of each named layer or product, as far as it has them.
 
     Args:
         names: layers.
@@ -127,26 +159,26 @@ def settings(
     for name in names:
         for kind, axis in CHANNEL_AXIS.items():
             own: dict[str, Any] = {"num_bits": BITS[precision], "axis": axis}
-            if kind == INPUT:
+            if kind != WEIGHT:
                 own["calibrator"] = inputs
             rules.append({"quantizer_name": f"{name}.{kind}", "cfg": own, "enable": True})
     return rules
 
 
 def quantizers(generator: nn.Module) -> dict[str, Any]:
-    """`<layer>.<weight_quantizer or input_quantizer>` -> quantizer, of every enabled one."""
+    """`<layer>.<quantizer>` -> quantizer, of every enabled one (see CHANNEL_AXIS)."""
     return {
         name: module
         for name, module in generator.named_modules()
-        if name.endswith((WEIGHT, INPUT)) and module.is_enabled
+        if name.endswith(tuple(CHANNEL_AXIS)) and module.is_enabled
     }
 
 
 def switch(generator: nn.Module, on: Collection[str], names: Sequence[str]) -> None:
     """Of the layers `names`, quantizes those in `on` and no other."""
     for name in names:
-        for kind in CHANNEL_AXIS:
-            quantizer: Any = generator.get_submodule(f"{name}.{kind}")
+        layer = generator.get_submodule(name)
+        for quantizer in (getattr(layer, kind) for kind in CHANNEL_AXIS if hasattr(layer, kind)):
             if name in on:
                 quantizer.enable()
             else:

@@ -20,7 +20,7 @@ from flowpose.metrics import psnr
 from flowpose.model.generator import Generator
 from flowpose.model.pictures import to_pictures
 from flowpose.progress import tracking
-from flowpose.quantize.quantizers import switch
+from flowpose.quantize.quantizers import INPUT, switch
 from flowpose.quantize.samples import Samples
 from flowpose.spec.quantization import Floor
 
@@ -124,4 +124,4 @@ def reasons(kept: Sequence[LayerCost]) -> list[dict[str, str]]:
 
 def layers_of(generator: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     """Of `names`, those that are quantized now."""
-    return tuple(name for name in names if generator.get_submodule(f"{name}.weight_quantizer").is_enabled)
+    return tuple(name for name in names if generator.get_submodule(f"{name}.{INPUT}").is_enabled)

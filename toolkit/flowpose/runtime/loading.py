@@ -117,8 +117,8 @@ def _loaded(name_or_path: str) -> Model:
 def assemble(artifact: Artifact, backend: Backend, name: str, precision: str, threads: int) -> Model:
     """Returns the model of an artifact with its graphs opened by a backend; nothing is replayed."""
     check_threads(threads)
-    source = _graph(artifact, "source", precision)
-    frame = _graph(artifact, "frame", precision)
+    source = _graph(artifact, "source", precision, name)
+    frame = _graph(artifact, "frame", precision, name)
     return Model(
         artifact,
         backend=name,
@@ -138,7 +138,7 @@ def check_threads(threads: int) -> int:
 
 def precisions(manifest: Manifest) -> tuple[str, ...]:
     """Returns the precisions that the artifact's frame graph has."""
-    return tuple(graph.precision for graph in manifest.graphs if graph.name == "frame")
+    return tuple(dict.fromkeys(graph.precision for graph in manifest.graphs if graph.name == "frame"))
 
 
 def choose(artifact: Artifact, backend: str | None, precision: str | None) -> tuple[str, str]:
@@ -203,12 +203,17 @@ def _other_precision(artifact: Artifact, asked: str) -> str:
     return f"{_compile(artifact)} --target {machine_target()} --precision {asked}"
 
 
-def _graph(artifact: Artifact, name: str, precision: str) -> GraphSpec:
-    """The graph of that name in the precision, else in fp32, for a source graph may stay in it."""
-    graphs = {graph.precision: graph for graph in artifact.manifest.graphs if graph.name == name}
+def _graph(artifact: Artifact, name: str, precision: str, backend: str) -> GraphSpec:
+    """The graph of that name in the precision, else in fp32, for a source graph may stay in it.
+
+    One that was made for the backend goes before the one that all backends run.
+    """
     for wanted in (precision, "fp32"):
-        if wanted in graphs:
-            return graphs[wanted]
+        fits = [g for g in artifact.manifest.graphs if (g.name, g.precision) == (name, wanted)]
+        for maker in (backend, None):
+            for graph in fits:
+                if graph.backend == maker:
+                    return graph
     raise ArtifactError(artifact.path, f"has no {name} graph", expected=f"{name} in {precision} or fp32")
 
 

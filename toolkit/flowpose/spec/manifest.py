@@ -52,10 +52,16 @@ class TensorSpec(Spec):
 
 
 class GraphSpec(Spec):
-    """One ONNX graph (or what a backend made of it): its file, its precision and its tensors."""
+    """One ONNX graph: its file, its precision and its tensors.
+
+    Attributes:
+        backend: the only backend that runs it, in place of the graph of the same name and precision that all run; None
+            for that one.
+    """
 
     name: Literal["source", "frame"]
     precision: Precision
+    backend: str | None = None
     file: str
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
