@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,18 @@ from quantize.tiny_student import generator, recipe
 from torch import Tensor, nn
 
 from flowpose.distill.student import Window
-from flowpose.model.detail import BLURRED, CLOSED, HALF, OPEN, SHIFT, Detail, on_grid, packed, unpacked
+from flowpose.model.detail import (
+    BLURRED,
+    CLOSED,
+    HALF,
+    OPEN,
+    SHIFT,
+    TOLERANCE,
+    Detail,
+    on_grid,
+    packed,
+    unpacked,
+)
 from flowpose.model.generator import Generator, build_detail
 from flowpose.model.limb_field import JOINTS, PLACES, SPLIT, token_order
 from flowpose.model.transformer import Match
@@ -114,12 +127,25 @@ def test_offsets_depend_on_what_is_drawn_and_on_the_match() -> None:
         assert (other[:, :3] - base[:, :3]).abs().max() > 1e-3
 
 
+INSIDE = (..., slice(BLURRED, -BLURRED), slice(None))
+
+
+def striped(decoded: Tensor) -> Tensor:
+    """Carried pictures that have stripes which the decoded ones lack, and away from the edges the same local means."""
+    stripes = torch.tensor([0.3, -0.3, 0.2, -0.2, 0.0]).repeat(HEIGHT)[:HEIGHT].reshape(1, 1, -1, 1)
+    assert BLURRED == 5, "as many as the stripes' period"
+    variance = torch.rand(len(decoded), 1, HEIGHT, WIDE, generator=torch.Generator().manual_seed(3))
+    return torch.cat([decoded + stripes, variance], dim=1)
+
+
 @torch.no_grad()
 def test_a_new_detail_lets_in_its_closed_share_and_changes_nothing_else() -> None:
-    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE)], dim=1)
+    decoded = pictures()
+    carried = striped(decoded)
     share = float(torch.sigmoid(torch.tensor(CLOSED)))
     expected = (1 - share) * decoded + share * carried[:, :3]
-    torch.testing.assert_close(fresh().joined(decoded, carried), expected, atol=1e-6, rtol=0)
+    found = fresh().joined(decoded, carried)
+    torch.testing.assert_close(found[INSIDE], expected[INSIDE], atol=1e-6, rtol=0)
     assert share == pytest.approx(0.12, abs=0.005)
 
 
@@ -127,11 +153,27 @@ def test_a_new_detail_lets_in_its_closed_share_and_changes_nothing_else() -> Non
 def test_an_open_share_is_the_carried_picture_and_a_change_is_added() -> None:
     detail = fresh()
     detail.choice[-1].bias[3 * HALF * HALF :] = 50.0
-    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.zeros(2, 1, HEIGHT, WIDE)], dim=1)
-    torch.testing.assert_close(detail.joined(decoded, carried), carried[:, :3])
+    decoded = pictures()
+    carried = striped(decoded)
+    found = detail.joined(decoded, carried)
+    torch.testing.assert_close(found[INSIDE], carried[:, :3][INSIDE], atol=1e-5, rtol=1e-5)
     detail.choice[-1].bias[: HALF * HALF] = 0.5
     change = torch.tensor([0.5, 0.0, 0.0]).reshape(1, 3, 1, 1)
-    torch.testing.assert_close(detail.joined(decoded, carried), carried[:, :3] + change)
+    torch.testing.assert_close(detail.joined(decoded, carried), found + change, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("off", [0.0, 0.1, 0.2, 0.5])
+def test_detail_is_let_in_and_wrong_colours_are_not(off: float) -> None:
+    """Stripes of the right mean colour pass whole; the same ones in another colour by how far it is off."""
+    detail = fresh()
+    detail.choice[-1].bias[3 * HALF * HALF :] = 50.0
+    decoded = pictures()
+    carried = striped(decoded)
+    carried[:, :3] += off
+    share = detail._choice(decoded, carried)[0][INSIDE]
+    expected = math.exp(-0.5 * (off / TOLERANCE) ** 2)
+    torch.testing.assert_close(share, torch.full_like(share, expected), atol=1e-4, rtol=1e-4)
 
 
 def test_the_gradient_of_what_is_joined_has_two_halves() -> None:
@@ -179,11 +221,13 @@ def test_the_bare_picture_trains_the_share_alone_and_knows_no_bricks() -> None:
 @torch.no_grad()
 def test_a_detail_is_opened_everywhere() -> None:
     detail = trained()
-    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.zeros(2, 1, HEIGHT, WIDE)], dim=1)
+    decoded = pictures()
+    carried = striped(decoded)
     _, change = detail._choice(decoded, carried)
     detail.open()
     share, same = detail._choice(decoded, carried)
-    torch.testing.assert_close(share, torch.sigmoid(torch.tensor(OPEN)).expand_as(share))
+    opened = torch.sigmoid(torch.tensor(OPEN)).expand_as(share)
+    torch.testing.assert_close(share[INSIDE], opened[INSIDE], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(same, change)
 
 

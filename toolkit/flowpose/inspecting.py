@@ -27,6 +27,7 @@ UNITS: Mapping[str, str] = {
     "bytes": "bytes in the file: the layers' weights, biases and scales; at rate build all other constants",
     "output_bytes": "bytes of the layers' results in one run, in the graph's types",
     "share": "of the multiply-accumulates, 0..1, computed in 8 bits",
+    "tensorrt": "release -> what its ONNX parser or the rules of explicit quantization would refuse; nothing is built",
     "weight_scales": "what a step of a weight's 8-bit codes is worth; `first` is log10 of the first bin's lower edge,"
     " a bin is 0.1 wide",
     "input_scales": "what a step of an input's 8-bit codes is worth",
@@ -87,18 +88,29 @@ def inspect_artifact(name: str, *, everything: bool = False) -> Inspection:
         )  # fmt: skip
     # A backend's own graph is the general one in that backend's operators.
     found = [(spec, _read_graph(artifact, spec)) for spec in manifest.graphs if spec.backend is None]
-    plain["rates"] = [asdict(each) for each in _rates(found)]
-    plain["graphs"] = [_graph(artifact, spec, body) for spec, body in found]
+    plain["rates"] = [asdict(each) for each in _rates([(spec, read.body) for spec, read in found])]
+    plain["graphs"] = [_graph(artifact, spec, read) for spec, read in found]
     tables = [_rate_table(plain), *_layer_tables(plain, manifest.precision, everything)]
     return Inspection(plain, tuple(tables), f"flowpose bench {artifact.path}")
 
 
-def _read_graph(artifact: Artifact, spec: GraphSpec) -> Anatomy:
+@dataclass(frozen=True)
+class _Read:
+    """A graph as it was read: what it is made of, and what keeps TensorRT from taking it (release -> findings)."""
+
+    body: Anatomy
+    refused: Mapping[str, list[str]]
+
+
+def _read_graph(artifact: Artifact, spec: GraphSpec) -> _Read:
     with _Packages():
         import onnx
 
         from flowpose.export.anatomy import anatomy
-    return anatomy(onnx.load(artifact.file(spec.file)), str(artifact.path / spec.file))
+        from flowpose.export.tensorrt_rules import OPSETS, findings
+    model = onnx.load(artifact.file(spec.file))
+    refused = {release: [str(each) for each in findings(model, release)] for release in OPSETS}
+    return _Read(anatomy(model, str(artifact.path / spec.file)), refused)
 
 
 class _Packages:
@@ -158,12 +170,13 @@ def _rates(found: Sequence[tuple[GraphSpec, Anatomy]]) -> list[Rate]:
     return build + runs
 
 
-def _graph(artifact: Artifact, spec: GraphSpec, body: Anatomy) -> dict[str, Any]:
+def _graph(artifact: Artifact, spec: GraphSpec, read: _Read) -> dict[str, Any]:
     """A graph as JSON data: its layers in the order in which they run."""
-    size = artifact.file(spec.file).stat().st_size
+    size, body = artifact.file(spec.file).stat().st_size, read.body
     layers = [{**asdict(layer), "quantized": layer.quantized} for layer in body.layers]
     about = {"rate": spec.name, "precision": spec.precision, "file": spec.file, "file_bytes": size}
-    return {**about, "macs": body.macs, "coverage": asdict(body.coverage), "layers": layers}
+    cover = asdict(body.coverage)
+    return {**about, "macs": body.macs, "coverage": cover, "tensorrt": read.refused, "layers": layers}
 
 
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
@@ -195,10 +208,10 @@ LAYER_COLUMNS: tuple[Column, ...] = (
 SCALE_COLUMNS: tuple[Column, ...] = (
     LAYER,
     INPUT_SCALE,
-    ("n", lambda row: str(row["weight_scales"]["n"])),
-    ("least", lambda row: _short(row["weight_scales"]["low"])),
-    ("median", lambda row: _short(row["weight_scales"]["median"])),
-    ("largest", lambda row: _short(row["weight_scales"]["high"])),
+    ("n", lambda row: str(row["weight_scales"]["n"]) if row["weight_scales"] else "-"),
+    ("least", lambda row: _of_weights(row, "low")),
+    ("median", lambda row: _of_weights(row, "median")),
+    ("largest", lambda row: _of_weights(row, "high")),
     HISTOGRAM,
 )
 """Heading, and the text of a row of JSON data."""
@@ -221,6 +234,11 @@ SCALE_LEGEND = (
 
 def _short(value: float) -> str:
     return f"{value:.2g}"
+
+
+def _of_weights(row: Mapping[str, Any], which: str) -> str:
+    """One of a weight's scales; a product of two activations has none."""
+    return _short(row["weight_scales"][which]) if row["weight_scales"] else "-"
 
 
 def _kilobytes(count: int) -> str:
@@ -250,9 +268,22 @@ def _table(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, An
 
 
 def _rate_table(plain: Mapping[str, Any]) -> Table:
-    return _table(
-        f"{plain['name']}, {plain['kind']}: what each rate costs", RATE_COLUMNS, plain["rates"], RATE_LEGEND
-    )
+    title = f"{plain['name']}, {plain['kind']}: what each rate costs"
+    return _table(title, RATE_COLUMNS, plain["rates"], f"{RATE_LEGEND} {_tensorrt(plain['graphs'])}")
+
+
+def _tensorrt(graphs: Sequence[Mapping[str, Any]]) -> str:
+    """What the rules of TensorRT say of all graphs, in a sentence."""
+    refusals = [
+        f"{graph['file']} ({release}): {finding}"
+        for graph in graphs
+        for release, found in graph["tensorrt"].items()
+        for finding in found
+    ]
+    if not refusals:
+        releases = ", ".join(graphs[0]["tensorrt"])
+        return f"TensorRT {releases}: operators, opset and the rules of explicit quantization hold in every graph."
+    return f"TensorRT would refuse {len(refusals)}: {'; '.join(refusals[:3])}"
 
 
 def _layer_tables(plain: Mapping[str, Any], precision: str | None, everything: bool) -> list[Table]:
@@ -282,11 +313,15 @@ def _scale_table(plain: Mapping[str, Any], everything: bool) -> Table:
     """The layers of a quantized student; without `everything` those whose scales are farthest apart."""
     rows = plain["scales"]
     if not everything:
-        rows = sorted(rows, key=lambda row: -row["weight_scales"]["high"] / row["weight_scales"]["low"])[
-            :SHOWN
-        ]
+        rows = sorted(rows, key=_spread, reverse=True)[:SHOWN]
     title = f"{plain['name']}, quantized: {_part(len(rows), len(plain['scales']))} by spread of their scales"
     return _table(title, SCALE_COLUMNS, rows, SCALE_LEGEND)
+
+
+def _spread(row: Mapping[str, Any]) -> float:
+    """How many times the least scale of a weight its largest is; a product has none."""
+    scales = row["weight_scales"]
+    return float(scales["high"] / scales["low"]) if scales else 0.0
 
 
 def _part(shown: int, all_: int) -> str:

@@ -20,6 +20,7 @@ from flowpose.model.limb_field import PLACES, SPLIT
 SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
 CLOSED, OPEN = -2.0, 1.0  # logits of the share of the sampled picture, where training starts: 12 % and 73 %
 BLURRED = 5  # pixels, odd
+TOLERANCE = 0.2  # of colours in -1..1: how far the carried picture's local mean may be off
 HALF = 2  # the choice is made at half the picture's resolution, four pixels at once
 
 
@@ -118,13 +119,23 @@ class Detail(nn.Module):
         open_, _ = self._choice(decoded.detach(), carried.detach())
         given = carried[:, :3].detach()
         chosen = drawn.detach() + (open_ - open_.detach()) * (given - decoded.detach())
-        edges = (BLURRED // 2,) * 4
-        blurred = F.avg_pool2d(F.pad(decoded.detach(), edges, mode="replicate"), BLURRED, 1)
+        blurred = local_mean(decoded.detach())
         return Halves(drawn, chosen, blurred + open_ * (given - blurred))
 
     def _choice(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """(share f32[B, 1, H, W] in 0..1 of the carried picture, smooth; change f32[B, 3, H, W])."""
+        """(share f32[B, 1, H, W] in 0..1 of the carried picture, smooth; change f32[B, 3, H, W]).
+
+        What latents lose is detail, not colour. So where the local mean of what was carried is not that of what was
+        decoded, the match is wrong (a piece of backdrop in a trouser leg, hair on a back), and the share closes.
+        """
         found: Tensor = self.choice(F.pixel_unshuffle(torch.cat([decoded, carried], dim=1), HALF))
         logits = found[:, 3 * HALF * HALF :].mean(1, keepdim=True)
         fine = F.interpolate(logits, scale_factor=HALF, mode="bilinear", align_corners=False)
-        return torch.sigmoid(fine), F.pixel_shuffle(found[:, : 3 * HALF * HALF], HALF)
+        off = (local_mean(carried[:, :3]) - local_mean(decoded)).square().mean(1, keepdim=True)
+        likely = torch.exp(-off / (2 * TOLERANCE * TOLERANCE))
+        return torch.sigmoid(fine) * likely, F.pixel_shuffle(found[:, : 3 * HALF * HALF], HALF)
+
+
+def local_mean(pictures: Tensor) -> Tensor:
+    """Pictures f32[B, c, H, W] averaged over BLURRED x BLURRED pixels, their edges repeated."""
+    return F.avg_pool2d(F.pad(pictures, (BLURRED // 2,) * 4, mode="replicate"), BLURRED, 1)
