@@ -47,11 +47,10 @@ def variants(tuned: Settings) -> dict[str, Settings]:
         "int8, mse": {"method": "int8", "algorithm": "mse"},
         "int8-smoothquant": {"method": "int8-smoothquant"},
         "fp8": {"method": "fp8"},
+        "int8, max, floor": {"method": "int8", "algorithm": "max", "floor": FLOOR},
         "auto": {"method": "auto", "floor": FLOOR},
     }
-    trained = {
-        f"{name} + tuning": {**plain[name], "tune": tuned} for name in ("int8, max", "int8, mse", "auto")
-    }
+    trained = {f"{name} + tuning": {**plain[name], "tune": tuned} for name in ("int8, max", "int8, mse")}
     return {**plain, **trained}
 
 
