@@ -77,6 +77,12 @@ class _Graph:
     def made_by(self, name: str) -> str:
         return self.producer[name].op_type if name in self.producer else ""
 
+    def dequantized(self, name: str) -> bool:
+        """Whether a tensor is dequantized, and turned at most: TensorRT moves a Dequantize over what commutes with it."""
+        if self.made_by(name) == "Transpose":
+            name = self.producer[name].input[0]
+        return self.made_by(name) == DQ
+
 
 Rule = Callable[[_Graph, onnx.NodeProto], Iterator[tuple[str, str, str]]]
 
@@ -176,11 +182,11 @@ def _pairs(graph: _Graph, node: onnx.NodeProto) -> Iterator[tuple[str, str, str]
     """A layer is INT8 in both operands or in none; a weight's channels are its outputs."""
     if node.op_type not in WEIGHTED:
         return
-    quantized = [graph.made_by(name) == DQ for name in node.input[:2]]
+    quantized = [graph.dequantized(name) for name in node.input[:2]]
     if any(quantized) and not all(quantized):
         yield "operands", "one of two quantized", "both or none"
     axis = WEIGHTED[node.op_type]
-    if quantized[1] and axis is not None:
+    if graph.made_by(node.input[1]) == DQ and axis is not None:
         dequantize = graph.producer[node.input[1]]
         scale = graph.constant(dequantize.input[1])
         own = next((int(a.i) for a in dequantize.attribute if a.name == "axis"), 1)
