@@ -78,7 +78,7 @@ class _Graph:
         return self.producer[name].op_type if name in self.producer else ""
 
     def dequantized(self, name: str) -> bool:
-        """Whether a tensor is dequantized, and turned at most: TensorRT moves a Dequantize over what commutes with it."""
+        """Whether a tensor is dequantized, and turned at most: TensorRT moves Dequantize over what commutes with it."""
         if self.made_by(name) == "Transpose":
             name = self.producer[name].input[0]
         return self.made_by(name) == DQ
