@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from flowpose.errors import MissingDependency
+from flowpose.export.files import opset_of
 from flowpose.quantize.quantizers import quiet
 
 # Sampling places are fractions of a picture's side in -1..1: in fp16 near 1 they stand on a grid of a 2000th, a tenth
@@ -40,10 +41,6 @@ def with_fp16(model: onnx.ModelProto, example: Mapping[str, NDArray[Any]]) -> on
             raise MissingDependency("export fp16", what, fix="pip install flowpose[quantize]") from error
         made: onnx.ModelProto = convert_to_mixed_precision(
             str(path), low_precision_type="fp16", op_types_to_exclude=list(FP32_OPS), keep_io_types=True,
-            calibration_data=str(inputs), opset=_opset(model),
+            calibration_data=str(inputs), opset=opset_of(model),
         )  # fmt: skip
     return made
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return int(next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))

@@ -89,6 +89,11 @@ def _forms(name: str, values: NDArray[np.float32]) -> Iterator[tuple[str, NDArra
         yield name, values[:, None, None]
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model uses."""
+    return int(next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))
+
+
 def slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same computation with constants folded and useless nodes removed (onnxslim)."""
     with quiet():

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from flowpose.errors import ParityError
-from flowpose.export.qdq import DQ, Q
+from flowpose.export.files import opset_of
+from flowpose.export.qdq import DQ, Q, with_weight_codes
+from flowpose.spec.quantization import FP8_OPSET
 
 LARGEST = 448.0  # of E4M3
 INT8_LARGEST = 127.0
-OPSET = 19
 
 
 def with_float8(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -26,9 +27,9 @@ def with_float8(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ParityError: the graph's opset has no FP8, or a zero point is not 0.
     """
-    opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-    if opset < OPSET:
-        raise ParityError("export.opset", "has no FP8", got=opset, expected=f">= {OPSET}", fix="raise it")
+    opset = opset_of(model)
+    if opset < FP8_OPSET:
+        raise ParityError("export.opset", "has no FP8", got=opset, expected=f">= {FP8_OPSET}", fix="raise it")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     # New constants: equal ones were merged, so a scale may also be a norm's weight.
     for node in [n for n in model.graph.node if n.op_type in (Q, DQ)]:
@@ -42,25 +43,8 @@ def with_float8(model: onnx.ModelProto) -> onnx.ModelProto:
                 constants[name] = numpy_helper.from_array(values, name)
                 model.graph.initializer.append(constants[name])
             node.input[place] = name
-    _keep_codes(model, constants)
     del model.graph.value_info[:]  # codes have another type now
-    return model
-
-
-def _keep_codes(model: onnx.ModelProto, constants: dict[str, onnx.TensorProto]) -> None:
-    """Weights as constants of one byte: `constant -> Q -> DQ` becomes `codes -> DQ`."""
-    graph = model.graph
-    for node in [n for n in graph.node if n.op_type == Q and n.input[0] in constants]:
-        weight = numpy_helper.to_array(constants[node.input[0]])
-        scale = numpy_helper.to_array(constants[node.input[1]])
-        axis = next((int(a.i) for a in node.attribute if a.name == "axis"), 1)
-        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        codes = _codes(weight / (scale.reshape(shape) if scale.ndim else scale))
-        graph.initializer.append(numpy_helper.from_array(codes, node.output[0]))
-        graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
+    return with_weight_codes(model, _codes)
 
 
 def _codes(values: NDArray[np.float32]) -> NDArray[np.generic]:

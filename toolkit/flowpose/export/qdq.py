@@ -8,6 +8,7 @@ with Conv, 28.5 ms in fp32. onnxruntime gives the same frames for both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,13 +52,19 @@ class _Graph:
 
 def with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same computation with every `constant -> Q -> DQ` replaced by `int8 constant -> DQ`: a byte a weight."""
+    return with_weight_codes(model, lambda steps: np.clip(np.rint(steps), -128, 127).astype(np.int8))
+
+
+def with_weight_codes(
+    model: onnx.ModelProto, coded: Callable[[NDArray[np.float32]], NDArray[np.generic]]
+) -> onnx.ModelProto:
+    """The same with codes of any type: `coded` gives those of a weight that was divided by its scales."""
     graph = _Graph(model)
     for node in [n for n in model.graph.node if n.op_type == Q and n.input[0] in graph.constants]:
         name, scale = node.input[0], graph.value(node.input[1])
         weight, axis = graph.value(name), _axis(node)
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        steps = np.rint(weight / (scale.reshape(shape) if scale.ndim else scale))
-        graph.add(node.output[0], np.clip(steps, -128, 127).astype(np.int8))
+        graph.add(node.output[0], coded(weight / (scale.reshape(shape) if scale.ndim else scale)))
         model.graph.node.remove(node)
     return _without_unused(model)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
@@ -19,7 +18,6 @@ from flowpose.errors import ArtifactError
 from flowpose.job import Job
 from flowpose.metrics import psnr
 from flowpose.model.generator import Generator
-from flowpose.model.pictures import to_pictures
 from flowpose.model.weights import GENERATOR, load_generator, save_weights
 from flowpose.quantize import macs
 from flowpose.quantize.methods import METHODS, calibrate
@@ -33,7 +31,7 @@ from flowpose.quantize.quantizers import (
     widened,
 )
 from flowpose.quantize.samples import Samples, draw, pick
-from flowpose.quantize.sensitivity import LOW, Beside, LayerCost, layers_of, ranked, reasons, settled
+from flowpose.quantize.sensitivity import Beside, LayerCost, layers_of, ranked, reasons, settled
 from flowpose.quantize.tuning import Tuning, tune, tuned_weights
 from flowpose.report.bars import bars
 from flowpose.spec.calibration import Calibration
@@ -90,10 +88,11 @@ def quantize(job: Job, calibration: Calibration) -> Artifact:
     samples = draw(calibration, job.recipe.image, job.data)
     count = spec.floor.pairs if spec.floor else MEASURED
     val = pick(data.read(job.recipe.data, job.recipe.image, "val", job.data), count, calibration.seed)
-    found = _quantized(job, student, names, samples, Beside(student, val))
+    beside = Beside(student, val)
+    found = _quantized(job, student, names, samples, beside)
     with creating(job.path, times=student.times, **_fields(job, calibration, samples, found)) as draft:
         _write(draft, student, samples, found)
-        draft.add(measurements=_measurements(job, student, val, found, names))
+        draft.add(measurements=_measurements(job, beside, val, found, names))
     return open_artifact(job.path, verify=False)
 
 
@@ -173,16 +172,14 @@ def _write(draft: Draft, student: Generator, samples: Samples, found: Quantized)
 
 
 def _measurements(
-    job: Job, student: Generator, val: Samples, found: Quantized, names: Sequence[str]
+    job: Job, beside: Beside, val: Samples, found: Quantized, names: Sequence[str]
 ) -> list[Measurement]:
     """PSNR of the quantized pictures to the student's and to the truth, and the quantized share of a frame's work."""
-    made, own = (_drawn(each, val) for each in (found.generator, student))
-    to_student, to_truth = (
-        [psnr(a, b) for a, b in zip(made, other, strict=True)] for other in (own, val.targets)
-    )
+    made = beside.drawn(found.generator)
+    to_truth, to_student = [psnr(a, b) for a, b in zip(made, val.targets, strict=True)], beside.of(made)
     values = {
-        "psnr_to_student": (float(np.mean(to_student)), "student"),
-        "psnr_to_student_low": (float(np.percentile(to_student, LOW)), "student"),
+        "psnr_to_student": (to_student.psnr, "student"),
+        "psnr_to_student_low": (to_student.low, "student"),
         "psnr": (float(np.mean(to_truth)), "truth"),
     }
     if found.untuned is not None:
@@ -191,21 +188,10 @@ def _measurements(
         job.measured(metric, value, n=len(val), split="val", unit="dB", against=against)
         for metric, (value, against) in values.items()
     ]
-    counts = _macs(student, val)
+    counts = macs.frame_macs(found.generator, *beside.inputs[0])
     share, total = macs.share(counts, layers_of(found.generator, names)), sum(counts.values()) / 1e6
     return [
         *rows,
         job.measured(f"{found.precision}_macs", share, n=1, split="val", unit="share", against="fp32"),
         job.measured("frame_macs", total, n=1, split="val", unit="M", against="fp32"),
     ]
-
-
-@torch.no_grad()
-def _drawn(generator: Generator, val: Samples) -> NDArray[np.uint8]:
-    return np.concatenate([to_pictures(generator(*batch)) for batch in val.batches()])
-
-
-@torch.no_grad()
-def _macs(student: Generator, val: Samples) -> dict[str, int]:
-    sources, keypoints = next(val.batches())
-    return macs.frame_macs(student, student.context(student.autoencoder.encode(sources), sources), keypoints)

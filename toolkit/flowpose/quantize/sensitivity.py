@@ -64,15 +64,20 @@ class Beside:
         for sources, keypoints in samples.batches():
             context = student.context(student.autoencoder.encode(sources), sources)
             self.inputs.append((context, keypoints))
-        self.own = self._drawn(student)
+        self.own = self.drawn(student)
 
     def closeness(self, other: Generator) -> Closeness:
         """Of the other one's pictures of the same pairs."""
-        values = [psnr(a, b) for a, b in zip(self._drawn(other), self.own, strict=True)]
+        return self.of(self.drawn(other))
+
+    def of(self, pictures: NDArray[np.uint8]) -> Closeness:
+        """Of pictures u8[n, H, W, 3] of the same pairs."""
+        values = [psnr(a, b) for a, b in zip(pictures, self.own, strict=True)]
         return Closeness(float(np.mean(values)), float(np.percentile(values, LOW)))
 
     @torch.no_grad()
-    def _drawn(self, generator: Generator) -> NDArray[np.uint8]:
+    def drawn(self, generator: Generator) -> NDArray[np.uint8]:
+        """A generator's pictures u8[n, H, W, 3] of the pairs."""
         return np.concatenate([to_pictures(generator.pictures(*each)) for each in self.inputs])
 
 

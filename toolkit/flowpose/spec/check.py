@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from ..errors import SpecError
 from .find import find
+from .quantization import FP8_OPSET
 from .recipe import AutoencoderSpec, Recipe
 from .target import Target
 
 _STRIDE = 8  # pixels a latent, in each direction
-_FP8_OPSET = 19
 _OPTIONAL = ("regressor", "finish")  # stages that a recipe may lack
 
 
@@ -114,8 +114,8 @@ def _quantized(recipe: Recipe) -> Iterator[str]:
     """FP8 is in ONNX since opset 19, and what the student is not quantized to cannot be all that is exported."""
     precisions, method = recipe.export.precisions, recipe.quantize.method
     own = "fp8" if method == "fp8" else "int8"
-    if "fp8" in precisions and own == "fp8" and recipe.export.opset < _FP8_OPSET:
-        yield f"recipe.export.opset: has no FP8, got {recipe.export.opset}, expected {_FP8_OPSET} or more"
+    if "fp8" in precisions and own == "fp8" and recipe.export.opset < FP8_OPSET:
+        yield f"recipe.export.opset: has no FP8, got {recipe.export.opset}, expected {FP8_OPSET} or more"
     for other in {"int8", "fp8"} & {*precisions} - {own}:
         yield (
             f"recipe.export.precisions: quantize.method {method} makes no {other}, got {', '.join(precisions)}, "

@@ -9,6 +9,9 @@ from pydantic import Field, PositiveInt
 from .base import Spec
 from .optim import OptimSpec
 
+FP8_OPSET = 19
+"""The first opset of ONNX whose QuantizeLinear knows FP8."""
+
 Algorithm = Literal["max", "entropy", "percentile", "mse"]
 
 
