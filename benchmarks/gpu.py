@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_checks
+import gpu_engines
 import gpu_latency
 import gpu_parts
 import numpy as np
@@ -47,10 +48,11 @@ from flowpose.runtime.machine import machine
 
 BUDGETS: Mapping[str, float] = {
     "checks": 0.1,
-    "train": 0.66,
+    "train": 0.54,
     "packing": 0.04,
     "evaluation": 0.06,
     "latency": 0.12,
+    "engines": 0.12,
 }
 """Phase -> its share of the call; what an earlier one leaves over goes to the next."""
 
@@ -188,8 +190,15 @@ def latency(order: Order, note: Note) -> None:
               "not_measured": [] if device.type == "cuda" else ["graph", "compile", "compile-graph"]})  # fmt: skip
 
 
+def engines(order: Order, note: Note) -> None:
+    """The shipped model compiled for this machine; see gpu_engines."""
+    with tempfile.TemporaryDirectory() as folder:
+        note({"device": described(), **gpu_engines.engine_of(Path(folder), smoke=order.smoke)})
+
+
 PHASES: Mapping[str, Callable[[Order, Note], None]] = {
     "checks": checks, "train": train, "packing": packing, "evaluation": evaluation, "latency": latency,
+    "engines": engines,
 }  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def named(part: str) -> Callable[..., bool]:
 PLACES: dict[str, Callable[[], None]] = {
     "autoencoder, before a checkpoint": dying_before(flowpose.optimize, "_step", step("autoencoder", 1)),
     "autoencoder, after a checkpoint": dying_before(flowpose.optimize, "_step", step("autoencoder", 3)),
-    "autoencoder, sealed and not moved": dying_before(artifact, "_move", named("autoencoder-")),
+    "autoencoder, sealed and not moved": dying_before(artifact, "move", named("autoencoder-")),
     "joints, after a checkpoint": dying_before(flowpose.optimize, "_step", step("joints", 3)),
     "teacher, half a checkpoint": half_a_checkpoint,
     "teacher, weights written": dying_before(artifact, "_seal", named("train-")),

@@ -32,6 +32,8 @@ ALLOWED = {"spec/base.py"}  # the base of the spec records, and nothing else
 DEVICE = (
     "flowpose.runtime",
     "flowpose.compile",
+    "flowpose.device.doctor",
+    "flowpose.targeting",
     "flowpose.bench",
     "flowpose.report",
     "flowpose.samples",

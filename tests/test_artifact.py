@@ -226,7 +226,7 @@ def test_a_full_disk_in_the_block_is_told(tmp_path: Path, code: int) -> None:
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("step", ["_flush", "_sha256", "_rendered"])
+@pytest.mark.parametrize("step", ["flush", "sha256", "_rendered"])
 def test_a_full_disk_while_sealing_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -247,8 +247,8 @@ def test_other_errors_of_the_block_come_through_as_they_are(tmp_path: Path) -> N
 
 def test_bytes_that_reach_the_disk_wrong_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = iter(["0" * 64])
-    real = artifacts._sha256
-    monkeypatch.setattr(artifacts, "_sha256", lambda path: next(digests, None) or real(path))
+    real = artifacts.sha256
+    monkeypatch.setattr(artifacts, "sha256", lambda path: next(digests, None) or real(path))
     with pytest.raises(IntegrityError, match="the file was changed"):
         make(tmp_path / "a")
     assert left(tmp_path) == []
@@ -364,7 +364,7 @@ def test_a_process_killed_just_before_the_last_step_leaves_nothing_to_open(
         assert find_by_key(tmp_path.parent, KEY) is None
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artifacts, "_move", killed)
+    monkeypatch.setattr(artifacts, "move", killed)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / f"train-{KEY[:12]}")
     assert len(kept) == 1

@@ -14,7 +14,6 @@ from tiny_graphs import make_artifact, pictures, standing
 from flowpose import image
 from flowpose.artifact import Artifact
 from flowpose.bench import ColdStart
-from flowpose.runtime.machine import machine_target
 
 TARGET = """
 format: 1
@@ -29,7 +28,7 @@ KINDS = {
     "model": "flowpose distill tiny",
     "student": "flowpose quantize tiny",
     "quantized": "flowpose export tiny",
-    "graph": f"--target {machine_target()}",
+    "graph": "--target auto",
     "engine": "flowpose verify",
 }
 

@@ -219,6 +219,9 @@ class NumpyBackend:
         self.fault = fault
         self.opened: list[NumpyGraph] = []
 
+    def identity(self) -> dict[str, str]:
+        return {}
+
     def open(self, path: Path, threads: int) -> NumpyGraph:
         graph = NumpyGraph(path.stem, self.fault)
         self.opened.append(graph)

@@ -19,7 +19,7 @@ from flowpose.errors import ArtifactError, IntegrityError
 from flowpose.spec.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASES = ("checks", "train", "packing", "evaluation", "latency")
+PHASES = ("checks", "train", "packing", "evaluation", "latency", "engines")
 
 
 def script(name: str) -> ModuleType:

@@ -50,9 +50,14 @@ def fresh(patch: int = 1) -> Detail:
 def trained() -> Detail:
     """With weights in the layers that start at zero."""
     made = fresh()
-    for layer in (made.offsets[-1], made.choice[-1]):
+    for layer in (made.offsets[-1], made.refine[-1], made.choice[-1]):
         nn.init.normal_(layer.weight, std=0.05)
     return made
+
+
+def carry(detail: Detail, drawn: Tensor, where: Tensor, given: Tensor) -> Tensor:
+    """What is carried to latents under a decoded picture that is always the same."""
+    return detail.carried(pictures(seed=9), detail.placed(drawn, where), given)
 
 
 def at_home(patch: int = 1, variance: float = 0.25) -> Tensor:
@@ -82,8 +87,8 @@ def test_places_go_back_to_where_they_are() -> None:
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_target_in_the_sources_place_is_the_source(patch: int) -> None:
     given = pictures()
-    found = fresh(patch).carried(latents(), at_home(patch), given)
-    assert found.shape == (2, 4, HEIGHT, WIDE)
+    found = carry(fresh(patch), latents(), at_home(patch), given)
+    assert found.shape == (2, 5, HEIGHT, WIDE)
     inner = (..., slice(EDGE * patch, -EDGE * patch), slice(EDGE * patch, -EDGE * patch))
     torch.testing.assert_close(found[:, :3][inner], given[inner], atol=1e-4, rtol=0)
     assert float((found[:, :3] - given).abs().mean()) < 0.05 * patch, "the edges are smeared and no more"
@@ -97,7 +102,7 @@ def test_pixels_are_taken_from_where_the_match_says(down: int, right: int) -> No
     where[..., 0] += 2 * right / WIDE
     where[..., 1] += 2 * down / HEIGHT
     given = pictures()
-    found = fresh().carried(latents(), where, given)[:, :3]
+    found = carry(fresh(), latents(), where, given)[:, :3]
     inner = (..., slice(16, -16), slice(12, -12))
     expected = given.roll((-down, -right), (-2, -1))
     torch.testing.assert_close(found[inner], expected[inner], atol=1e-4, rtol=0)
@@ -112,30 +117,71 @@ def test_every_place_has_an_offset_of_its_own() -> None:
     where = at_home()
     moved = where.unflatten(1, (-1, PLACES)).clone()
     moved[..., :2] += SHIFT * moves
-    expected = fresh().carried(latents(), moved.flatten(1, 2), given)
-    torch.testing.assert_close(detail.carried(latents(), where, given), expected, atol=1e-5, rtol=0)
+    expected = carry(fresh(), latents(), moved.flatten(1, 2), given)
+    torch.testing.assert_close(carry(detail, latents(), where, given), expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_offsets_depend_on_what_is_drawn_and_on_the_match() -> None:
     detail, given = trained(), pictures()
-    base = detail.carried(latents(), at_home(), given)
+    base = carry(detail, latents(), at_home(), given)
     for other in (
-        detail.carried(latents(seed=5), at_home(), given),
-        detail.carried(latents(), at_home(variance=0.75), given),
+        carry(detail, latents(seed=5), at_home(), given),
+        carry(detail, latents(), at_home(variance=0.75), given),
     ):
         assert (other[:, :3] - base[:, :3]).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_the_map_is_put_right_by_what_was_decoded() -> None:
+    """The corrections are x and y of four places of every QUARTER x QUARTER pixels, in tenths of half the picture."""
+    detail, given = fresh(), pictures()
+    placed = detail.placed(latents(), at_home())
+    detail.refine[-1].bias.copy_(torch.tensor([0.5] * 4 + [-0.25] * 4))
+    moved = placed.clone()
+    moved[:, 0] += SHIFT * 0.5
+    moved[:, 1] -= SHIFT * 0.25
+    found = detail.carried(pictures(seed=9), placed, given)
+    torch.testing.assert_close(found, fresh().carried(pictures(seed=9), moved, given), atol=1e-5, rtol=0)
+    nn.init.normal_(detail.refine[-1].weight, std=0.05)
+    one, other = (detail.carried(pictures(seed=seed), placed, given) for seed in (9, 10))
+    assert (one[:, :3] - other[:, :3]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("zoom", "expected"), [(1.0, 1 / 3), (8.0, 0.8), (0.0, 0.0)])
+def test_the_stretch_tells_how_far_apart_neighbours_were(zoom: float, expected: float) -> None:
+    x, y = ((2 * torch.arange(side) + 1) / side - 1 for side in (WIDE, HEIGHT))
+    places = zoom * torch.stack(torch.broadcast_tensors(x, y[:, None]))[None]
+    found = fresh().stretch(places)
+    torch.testing.assert_close(found[..., :-1, :-1], torch.full((1, 1, HEIGHT - 1, WIDE - 1), expected))
+    jump = torch.where(x < 0, 0.0, 16 * 2 / WIDE).expand(1, 1, HEIGHT, WIDE)
+    found = fresh().stretch(torch.cat([jump, torch.zeros_like(jump)], dim=1))
+    assert sorted(set(found.flatten().tolist())) == [0.0, pytest.approx(0.8)]
+
+
+def test_what_was_decoded_is_not_trained_by_the_correction() -> None:
+    detail, decoded = trained(), pictures(seed=9).requires_grad_()
+    placed = detail.placed(latents(), at_home())
+    detail.carried(decoded, placed, pictures())[:, :3].square().sum().backward()
+    assert decoded.grad is None
+    assert detail.refine[-1].weight.grad.abs().max() > 0 and detail.offsets[-1].weight.grad.abs().max() > 0
+
+
 INSIDE = (..., slice(BLURRED, -BLURRED), slice(None))
+
+
+def with_match(given: Tensor) -> Tensor:
+    """Carried pictures: beside the pixels how unsure the match is, and the stretch."""
+    match = torch.rand(len(given), 2, *given.shape[-2:], generator=torch.Generator().manual_seed(3))
+    return torch.cat([given, match], dim=1)
 
 
 def striped(decoded: Tensor) -> Tensor:
     """Carried pictures that have stripes which the decoded ones lack, and away from the edges the same local means."""
     stripes = torch.tensor([0.3, -0.3, 0.2, -0.2, 0.0]).repeat(HEIGHT)[:HEIGHT].reshape(1, 1, -1, 1)
     assert BLURRED == 5, "as many as the stripes' period"
-    variance = torch.rand(len(decoded), 1, HEIGHT, WIDE, generator=torch.Generator().manual_seed(3))
-    return torch.cat([decoded + stripes, variance], dim=1)
+    return with_match(decoded + stripes)
 
 
 @torch.no_grad()
@@ -182,10 +228,7 @@ def test_the_gradient_of_what_is_joined_has_two_halves() -> None:
     gradients = []
     for part in ("whole", "drawn", "chosen"):
         decoded = pictures().requires_grad_()
-        carried = torch.cat(
-            [pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE, generator=torch.Generator().manual_seed(3))],
-            dim=1,
-        )
+        carried = with_match(pictures(seed=7))
         drawn, chosen, _ = detail.halves(decoded, carried)
         whole = detail.joined(decoded, carried)
         for half in (drawn, chosen):
@@ -202,7 +245,7 @@ def test_the_gradient_of_what_is_joined_has_two_halves() -> None:
 
 def test_the_bare_picture_trains_the_share_alone_and_knows_no_bricks() -> None:
     detail = trained()
-    decoded, carried = pictures(), torch.cat([pictures(seed=7), torch.rand(2, 1, HEIGHT, WIDE)], dim=1)
+    decoded, carried = pictures(), with_match(pictures(seed=7))
     decoded.requires_grad_(True)
     carried.requires_grad_(True)
     share = detail._choice(decoded, carried)[0].detach()
@@ -234,10 +277,7 @@ def test_a_detail_is_opened_everywhere() -> None:
 @torch.no_grad()
 def test_what_is_joined_in_a_window_is_the_window_of_what_is_joined() -> None:
     detail, window, far = trained(), Window(1, 2, 5), 10  # four convolutions and a smooth share
-    decoded, carried = (
-        pictures(1, 64, 64),
-        torch.cat([pictures(1, 64, 64, 7), torch.rand(1, 1, 64, 64)], dim=1),
-    )
+    decoded, carried = pictures(1, 64, 64), with_match(pictures(1, 64, 64, 7))
     whole = window.of(detail.joined(decoded, carried))
     part = detail.joined(window.of(decoded), window.of(carried))
     inner = (..., slice(far, -far), slice(far, -far))
@@ -269,8 +309,9 @@ def test_a_generator_draws_from_the_context_alone(student: Generator) -> None:
     drawn = student.latents(own, keypoints)
     torch.testing.assert_close(student.shown(drawn, where, sources), found)
     assert student.detail is not None
-    carried = student.detail.carried(drawn, where, sources)
-    expected = student.detail.joined(student.autoencoder.decode(drawn), carried)
+    decoded = student.autoencoder.decode(drawn)
+    carried = student.detail.carried(decoded, student.detail.placed(drawn, where), sources)
+    expected = student.detail.joined(decoded, carried)
     torch.testing.assert_close(found, expected)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,16 @@ from flowpose.errors import (
     FlowposeError,
     ImageError,
     IntegrityError,
-    MissingDependency,
     PoseError,
     SpecError,
     TargetMismatch,
 )
 from flowpose.pose import Pose
-from flowpose.runtime import BACKENDS, Model, load, open_backend
+from flowpose.runtime import BACKENDS, Model, load
 from flowpose.runtime.backend import BackendEntry
 from flowpose.runtime.fresh import run_fresh
 from flowpose.runtime.loading import assemble
-from flowpose.runtime.machine import TARGETS, peak_memory_mb
-from flowpose.spec.reading import load_target
+from flowpose.runtime.machine import peak_memory_mb
 
 
 def fake(tiny: Artifact) -> tuple[Model, NumpyBackend]:
@@ -37,7 +34,7 @@ def fake(tiny: Artifact) -> tuple[Model, NumpyBackend]:
     return assemble(tiny, backend, "numpy", "fp32", 1), backend
 
 
-@pytest.fixture(scope="module", params=sorted(BACKENDS))
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def model(request: pytest.FixtureRequest, tiny: Artifact) -> Model:
     return load(tiny.path, backend=request.param, precision="fp32", threads=1)
 
@@ -236,42 +233,20 @@ def test_a_changed_file_is_refused_and_named(tiny: Artifact, tmp_path: Path) -> 
         load(copy)
 
 
-@pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_a_backend_that_cannot_open_the_graph(name: str, tmp_path: Path) -> None:
-    (tmp_path / "bad.onnx").write_bytes(b"no graph at all")
-    with pytest.raises(BackendError, match=f"{name} cannot open"):
-        open_backend(name).open(tmp_path / "bad.onnx", 1)
-
-
-@pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_a_backend_that_cannot_run_the_inputs(name: str, tiny: Artifact) -> None:
-    graph = open_backend(name).open(tiny.file("source.onnx"), 1)
-    with pytest.raises(BackendError, match=f"{name} cannot run"):
-        graph.run({"source": np.zeros((3, 3), np.uint8)})
-
-
-@pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_a_missing_library_is_named_with_its_install_command(name: str, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, BACKENDS[name].library, None)
-    monkeypatch.delitem(sys.modules, BACKENDS[name].module, raising=False)
-    with pytest.raises(MissingDependency, match=f"pip install {name}"):
-        open_backend(name)
-
-
 def test_a_table_row_is_all_that_a_backend_needs(tiny: Artifact, monkeypatch) -> None:
-    entry = BackendEntry("tiny_graphs", "NumpyBackend", "numpy", "pip install numpy")
+    entry = BackendEntry("tiny_graphs", "NumpyBackend", "numpy", {"any": "pip install numpy"})
     monkeypatch.setitem(BACKENDS, "numpy", entry)
     assert load(tiny.path, backend="numpy", precision="int8").backend == "numpy"
 
 
 ENGINE_ERRORS: list[tuple[dict[str, str], str]] = [
-    ({"precision": "fp32"}, r"another precision, .*flowpose compile {path} --target cpu --precision fp32$"),
+    ({"precision": "fp32"}, r"another precision, .*flowpose compile {path} --target auto --precision fp32$"),
     ({"precision": "fp16"}, r"another precision, .*Fix: precision='int8'$"),
     (
         {"backend": "onnxruntime"},
         r"another backend, .*flowpose compile {path} --target FILE\.yaml \(.*backends: \[onnxruntime\]\)$",
     ),
-    ({"backend": "tensorrt"}, r"another backend, .*Fix: backend='openvino'$"),
+    ({"backend": "no-such"}, r"another backend, .*Fix: backend='openvino'$"),
 ]
 
 
@@ -286,24 +261,15 @@ def test_an_engine_names_the_command_that_makes_the_other_one(
         load(engine.path, **options)
 
 
-@pytest.mark.parametrize(
-    ("machine", "target"),
-    [("x86_64", "cpu$"), ("arm64", "cpu-arm64$"), ("riscv64", r"FILE\.yaml .*arch: any")],
-)
+@pytest.mark.parametrize("machine", ["x86_64", "arm64", "riscv64"])
 def test_an_engine_of_another_processor_is_compiled_for_this_one(
-    tmp_path: Path, monkeypatch, machine: str, target: str
+    tmp_path: Path, monkeypatch, machine: str
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     fields = {"kind": "engine", "backend": "openvino", "precision": "int8", "target": {"arch": "sparc"}}
     engine = make_artifact(tmp_path / "engine", changes=fields)
-    with pytest.raises(TargetMismatch, match=rf"flowpose compile {engine.path} --target {target}"):
+    with pytest.raises(TargetMismatch, match=rf"flowpose compile {engine.path} --target auto$"):
         load(engine.path)
-
-
-def test_the_targets_that_errors_name_are_shipped_and_of_that_processor() -> None:
-    assert set(TARGETS) == {"x86_64", "aarch64"}
-    for arch, name in TARGETS.items():
-        assert load_target(name).arch == arch
 
 
 def test_peak_memory_is_this_processs_own() -> None:

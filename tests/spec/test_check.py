@@ -19,9 +19,19 @@ def problems(recipe_data: dict[str, Any], target_data: dict[str, Any]) -> tuple[
     return caught.value.problems
 
 
+UNFIT = {("people-256", "jetson-thor")}  # INT8 alone, on a board whose INT8 rate nobody has found
+
+
 def test_every_shipped_recipe_fits_every_shipped_target() -> None:
     for recipe in shipped("recipes"):
         for target in shipped("targets"):
+            if (recipe, target) not in UNFIT:
+                check(load_recipe(recipe), load_target(target))
+
+
+def test_a_recipe_of_int8_alone_is_refused_where_there_is_none() -> None:
+    for recipe, target in UNFIT:
+        with pytest.raises(SpecError, match="got int8, expected one of fp32, fp16, fp8"):
             check(load_recipe(recipe), load_target(target))
 
 

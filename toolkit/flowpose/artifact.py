@@ -144,13 +144,13 @@ def creating(path: str | Path, **fields: Any) -> Iterator[Draft]:
     """
     path = Path(path)
     _draft_manifest(fields)
-    _refuse_existing(path)
-    with _explaining(path), _temporary(path) as folder:
+    refuse_existing(path)
+    with explaining(path), temporary(path) as folder:
         draft = Draft(folder, fields)
         yield draft
         _seal(draft)
         _open(folder, verify=True)
-        _move(folder, path)
+        move(folder, path)
 
 
 def with_gates(artifact: Artifact, gates: Iterable[GateResult]) -> Artifact:
@@ -168,11 +168,11 @@ def with_gates(artifact: Artifact, gates: Iterable[GateResult]) -> Artifact:
     manifest = _read_manifest(artifact.path)
     if manifest.gates != results:
         changed = manifest.model_copy(update={"gates": results}).model_dump(mode="json")
-        with _explaining(artifact.path), _temporary(artifact.path) as folder:
+        with explaining(artifact.path), temporary(artifact.path) as folder:
             (folder / MANIFEST).write_bytes(_rendered({**changed, "self_sha256": _self_digest(changed)}))
-            _flush(folder / MANIFEST)
+            flush(folder / MANIFEST)
             os.replace(folder / MANIFEST, artifact.path / MANIFEST)
-            _flush(artifact.path)
+            flush(artifact.path)
         manifest = _read_manifest(artifact.path)
     return Artifact(artifact.path, manifest)
 
@@ -203,15 +203,15 @@ def _draft_manifest(fields: Mapping[str, Any]) -> Manifest:
 
 def _seal(draft: Draft) -> None:
     """Writes the manifest with the digest of every file and of itself, and flushes everything to the disk."""
-    names = [name for name in _listing(draft.path) if name != MANIFEST]
+    names = [name for name in listing(draft.path) if name != MANIFEST]
     for name in names:
-        _flush(draft.path / name)
-    files = {name: _sha256(draft.path / name) for name in names}
+        flush(draft.path / name)
+    files = {name: sha256(draft.path / name) for name in names}
     data = Manifest.parse({**draft.fields, "files": files}, "manifest").model_dump(mode="json")
     (draft.path / MANIFEST).write_bytes(_rendered({**data, "self_sha256": _self_digest(data)}))
-    _flush(draft.path / MANIFEST)
+    flush(draft.path / MANIFEST)
     for folder in [draft.path, *(entry for entry in draft.path.rglob("*") if entry.is_dir())]:
-        _flush(folder)
+        flush(folder)
 
 
 def _rendered(data: Mapping[str, Any]) -> bytes:
@@ -226,13 +226,13 @@ def _self_digest(data: Mapping[str, Any]) -> str:
 
 def _open(path: Path, verify: bool) -> Artifact:
     manifest = _read_manifest(path)
-    here, listed = set(_listing(path)), {*manifest.files, MANIFEST}
+    here, listed = set(listing(path)), {*manifest.files, MANIFEST}
     for name in sorted(listed - here):
         _broken(path, name, "the file is missing")
     for name in sorted(here - listed):
         _broken(path, name, "the file is not one of the artifact's")
     for name, expected in manifest.files.items() if verify else ():
-        got = _sha256(path / name)
+        got = sha256(path / name)
         if got != expected:
             found = f"sha256 {got} of {(path / name).stat().st_size} bytes"
             _broken(path, name, "the file was changed", got=found, expected=f"sha256 {expected}")
@@ -272,12 +272,13 @@ def _broken(
     raise IntegrityError(path / name, what, got=got, expected=expected, fix=_MEND.format(path=path))
 
 
-def _listing(path: Path) -> list[str]:
+def listing(path: Path) -> list[str]:
     """Returns the relative paths of all files below a directory, with `/`, sorted."""
     return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Returns the digest of a file, 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -285,7 +286,7 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Waits until a file's or a directory's content is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -299,13 +300,14 @@ def _is_partial(path: Path) -> bool:
     return any(part.startswith(".") and part.endswith(_PARTIAL) for part in path.absolute().parts)
 
 
-def _refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path) -> None:
+    """Raises ArtifactError where something is at a path that is to be made."""
     if path.exists():
         raise ArtifactError(path, "is there already", fix=f"use it, or delete {path} to make it again")
 
 
 @contextmanager
-def _explaining(path: Path) -> Iterator[None]:
+def explaining(path: Path) -> Iterator[None]:
     """Turns the error of a full disk into one that says so."""
     try:
         yield
@@ -317,7 +319,7 @@ def _explaining(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
+def temporary(path: Path) -> Iterator[Path]:
     """Gives an empty directory beside `path` that is locked while in use and removed afterwards."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -373,13 +375,13 @@ def _remove(partial: Path) -> None:
     partial.rmdir()
 
 
-def _move(folder: Path, path: Path) -> None:
+def move(folder: Path, path: Path) -> None:
     """Puts a finished artifact into its place in one step."""
-    _refuse_existing(path)  # made meanwhile by another process; a rename would replace an empty directory
+    refuse_existing(path)  # made meanwhile by another process; a rename would replace an empty directory
     try:
         os.replace(folder, path)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            _refuse_existing(path)
+            refuse_existing(path)
         raise
-    _flush(path.parent)
+    flush(path.parent)

@@ -12,13 +12,16 @@ from rich.table import Table
 
 from flowpose import bench
 from flowpose.artifact import Artifact, open_artifact
+from flowpose.bench.roofline import AgainstRoofline
 from flowpose.errors import TargetMismatch
 from flowpose.pose import Pose
+from flowpose.predict_command import beside_prediction, read_costs
 from flowpose.runtime import Model, load
 from flowpose.runtime.goldens import read_goldens
+from flowpose.spec.costs import COSTS
 from flowpose.spec.find import find
-from flowpose.spec.reading import load_target
 from flowpose.spec.target import Target
+from flowpose.targeting import find_target
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def bench_model(
         TargetMismatch: the target lacks a precision or backend that was asked for, or threads below 1.
         ArtifactError, SpecError: no such model or target.
     """
-    target = load_target(target_name)
+    target = find_target(target_name)
     path = find("models", name)
     artifact = open_artifact(path)
     _check_asked(target, precisions, backends)
@@ -65,6 +68,10 @@ def bench_model(
     plain["by_stage"] = plain["ratios"]
     plain["ratios"] = bench.ratios(report)
     tables = [bench.table(report)]
+    beside = _beside_prediction(artifact, target, models, report)
+    plain["roofline"] = {each: asdict(found) for each, found in beside.items()}
+    if beside:
+        tables.append(_roofline_table(beside, target))
     label, first = next(iter(models.items()))
     plain["cold_start"] = None
     if cold:
@@ -75,6 +82,27 @@ def bench_model(
         plain["cold_start"] = {"label": label, **about, "n": 1, **asdict(found)}
         tables.append(bench.cold_table(found, label))
     return BenchReport({"model": str(path), "target": target.name, **plain}, tuple(tables))
+
+
+def _beside_prediction(
+    artifact: Artifact, target: Target, models: dict[str, Model], report: bench.Report
+) -> dict[str, AgainstRoofline]:
+    """Frames beside what the target's rates let expect; nothing where costs or rates are not known."""
+    if COSTS not in artifact.manifest.files or (target.gpu is None and target.cpu is None):
+        return {}
+    return beside_prediction(artifact, read_costs(artifact), target, models, report)
+
+
+def _roofline_table(beside: dict[str, AgainstRoofline], target: Target) -> Table:
+    made = Table(title=f"Frames beside the prediction for {target.name}", box=None, pad_edge=False)
+    for head in ("model", "measured ms", "predicted ms", "measured / predicted", "share of the limit"):
+        made.add_column(head, justify="left" if head == "model" else "right")
+    for label, found in beside.items():
+        made.add_row(
+            label, f"{found.measured_ms:.2f}", f"{found.predicted_ms:.2f}",
+            f"{found.ratio:.2f}", f"{found.share_of_limit:.0%}",
+        )  # fmt: skip
+    return made
 
 
 def _check_asked(target: Target, precisions: Sequence[str], backends: Sequence[str]) -> None:

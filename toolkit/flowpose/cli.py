@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from flowpose.cli_bundle import bundle, deploy, unbundle
 from flowpose.cli_calibrate import calibrate
+from flowpose.cli_compile import compile_
+from flowpose.cli_doctor import doctor
+from flowpose.cli_halve import halve
 from flowpose.cli_inspect import inspect
 from flowpose.cli_options import (
     ARTIFACTS,
@@ -25,17 +29,16 @@ from flowpose.cli_options import (
     Threads,
     Waivers,
     listed,
-    notes,
     print_lines,
     put,
     say,
 )
+from flowpose.cli_predict import predict
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import FlowposeError, SpecError
 from flowpose.job import Stage
 from flowpose.spec.base import one_of
 from flowpose.spec.find import Kind, shipped
-from flowpose.spec.recipe import MARGIN
 
 if TYPE_CHECKING:
     from flowpose.pipeline import Done, Run
@@ -87,14 +90,14 @@ def _show_stages(done: list[Done]) -> None:
 
 @app.command()
 def run(
-    recipe: RecipeName, target: TargetName = "cpu", out: Root = ARTIFACTS, data: DataRoot = None,
+    recipe: RecipeName, target: TargetName = "auto", out: Root = ARTIFACTS, data: DataRoot = None,
     overrides: Overrides = None, waive: Waivers = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Everything: data, train, distill, quantize, export, compile, report. What is there is skipped."""
     from flowpose import pipeline
-    from flowpose.spec.reading import load_target
+    from flowpose.targeting import find_target
 
-    made, folder = pipeline.run(_run(recipe, out, data, overrides, waive), load_target(target))
+    made, folder = pipeline.run(_run(recipe, out, data, overrides, waive), find_target(target))
     result = {"stages": [each.plain() for each in made], **json.loads((folder / "report.json").read_text())}
     result["report"] = str(folder / "report.html")
 
@@ -133,50 +136,13 @@ for _stage, _text_of_help, _then in STAGE_COMMANDS:
 app.command()(calibrate)
 
 
-@app.command(name="compile")
-def compile_(
-    graph: ModelName, target: TargetName = "cpu", out: Root = ARTIFACTS,
-    precision: Annotated[str, typer.Option(help="auto measures all, and takes a reduced one if it wins")] = "auto",
-    margin: Annotated[float, typer.Option(help="times as fast that a reduced precision must be")] = MARGIN,
-    threads: Threads = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """The engine of a graph, made on this machine: the backend and precision that win a contest are taken."""
-    from flowpose.artifact import open_artifact
-    from flowpose.compile import Request, compile_graph
-    from flowpose.spec.find import find
-    from flowpose.spec.reading import load_target
-
-    engine = compile_graph(
-        open_artifact(find("models", graph)),
-        load_target(target),
-        out,
-        Request(precision=precision, margin=margin, threads=threads),
-        say=say,
-    )
-    manifest = engine.manifest
-    result = {
-        "path": str(engine.path),
-        **manifest.model_dump(
-            mode="json", include={"key", "backend", "precision", "contest", "measurements", "gates", "card"}
-        ),
-    }
-    for gate in manifest.gates:
-        if not gate.passed:
-            say(f"budget missed: {gate.metric} is {gate.value:.4g}, target {target} allows {gate.limit:.4g}")
-
-    def show() -> None:
-        from flowpose.cli_tables import contest
-
-        notes.print(contest(manifest), soft_wrap=False)
-        print_lines([str(engine.path)])
-
-    put(result, as_json, show, f"flowpose bench {engine.path} --target {target}")
+app.command(name="compile")(compile_)
 
 
 @app.command()
 def bench(
     model: ModelName,
-    target: TargetName = "cpu",
+    target: TargetName = "auto",
     compare: Annotated[str, typer.Option(help="precisions, as int8,fp32")] = "",
     backends: Annotated[str, typer.Option(help="backends, as openvino,onnxruntime")] = "",
     runs: Annotated[int, typer.Option("-n", help="timed runs")] = 200,
@@ -293,7 +259,7 @@ NEXT = {
     "model": "flowpose distill {name}",
     "student": "flowpose quantize {name}",
     "quantized": "flowpose export {name}",
-    "graph": "flowpose compile {path} --target {target}",
+    "graph": "flowpose compile {path} --target auto",
     "engine": "flowpose verify {path}",
 }
 """What to do next with an artifact, by its kind."""
@@ -304,16 +270,19 @@ def show(artifact: ModelName, as_json: AsJson = False) -> None:
     """What an artifact is, what made it and how good it is."""
     from flowpose.artifact import open_artifact
     from flowpose.cli_tables import card
-    from flowpose.runtime.machine import machine_target
     from flowpose.spec.find import find
 
     found = open_artifact(find("models", artifact))
     manifest = found.manifest
-    then = NEXT[manifest.kind].format(name=manifest.name, path=found.path, target=machine_target())
+    then = NEXT[manifest.kind].format(name=manifest.name, path=found.path)
     put(manifest.model_dump(mode="json"), as_json, lambda: Console().print(card(manifest)), then)
 
 
 app.command(name="inspect")(inspect)
+app.command()(doctor)
+app.command()(predict)
+for _command in (halve, bundle, unbundle, deploy):
+    app.command()(_command)
 
 
 @app.command()
@@ -326,10 +295,10 @@ def recipes(as_json: AsJson = False) -> None:
 
 @app.command()
 def targets(as_json: AsJson = False) -> None:
-    """The targets that ship with the package."""
-    from flowpose.spec.reading import load_target
+    """The targets that ship with the package: their rates, memory, backends and software."""
+    from flowpose.cli_targets import targets, targets_table
 
-    _listing("targets", lambda name: load_target(name).note, as_json, "flowpose run tiny --target {}")
+    put(targets(), as_json, lambda: Console().print(targets_table()), "flowpose predict people-128")
 
 
 @app.command()

@@ -16,7 +16,9 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as one JSON document on stdout")]
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped recipe")]
 ModelName = Annotated[str, typer.Argument(help="a shipped model's name, or an artifact's directory")]
-TargetName = Annotated[str, typer.Option("--target", help="a target file, or the name of a shipped target")]
+TargetName = Annotated[
+    str, typer.Option("--target", help="a target file, the name of a shipped one, or auto: this machine")
+]
 Root = Annotated[Path, typer.Option("--out", help="where artifacts are kept")]
 DataRoot = Annotated[
     list[Path] | None, typer.Option("--data", help="folder in which named data sets are looked for")

@@ -79,6 +79,10 @@ class BackendError(FlowposeError):
     """A backend that failed, or whose outputs are not those the artifact's golden files hold."""
 
 
+class DeviceError(FlowposeError):
+    """Facts of a machine that cannot be read, or a step of a deployment on it that failed."""
+
+
 class MissingDependency(FlowposeError):
     """A Python package that this step needs and this environment lacks."""
 

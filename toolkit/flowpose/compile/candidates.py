@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from flowpose.artifact import Artifact
+from flowpose.compile.building import Options, Say, build
 from flowpose.compile.contest import ORDER, Entry
 from flowpose.errors import BackendError, MissingDependency, TargetMismatch
 from flowpose.runtime.backend import Backend, open_backend
@@ -23,7 +25,10 @@ AUTO = "auto"  # in place of a precision: measure them all
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend and precision that give the recorded outputs here: how close, how fast, and what the backend runs."""
+    """A backend and precision that give the recorded outputs here: how close, how fast, and what the backend runs.
+
+    `built` are `source` and `frame` as they were built for it; None where it runs the ONNX files.
+    """
 
     backend: str
     precision: str
@@ -32,11 +37,20 @@ class Candidate:
     source: Timing
     frame: Timing
     executed: Executed | None
+    built: Mapping[str, Path] | None = None
 
     @property
     def entry(self) -> Entry:
         """The candidate as the contest sees it."""
         return Entry(self.backend, self.precision, self.frame.percentile(50), self.frame.percentile(95))
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where and how things are built for the candidates; the folder may go when the engine is written."""
+
+    folder: Path
+    options: Options
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,8 @@ def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]
         try:
             backend = open_backend(name)
             _check_version(name, backend.version, target)
-        except (MissingDependency, TargetMismatch) as error:
+            backend.identity()  # a library may be there without the GPU that it needs
+        except (BackendError, MissingDependency, TargetMismatch) as error:
             excluded.append(Excluded(name, str(error)))
         else:
             found[name] = backend
@@ -116,11 +131,11 @@ def compare(
     graph: Artifact,
     target: Target,
     wanted: Sequence[str],
-    threads: int,
+    workshop: Workshop,
     *,
     rounds: int,
     warmup: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[list[Candidate], list[Excluded]]:
     """Returns every backend in every precision of `wanted`, timed in turns, and what was excluded.
 
@@ -128,7 +143,7 @@ def compare(
         TargetMismatch: no backend is installed, or none gives the recorded outputs.
     """
     backends, excluded = usable_backends(target)
-    models, replays, failed = _sound(graph, backends, wanted, threads)
+    models, replays, failed = _sound(graph, backends, wanted, workshop, say)
     excluded += failed
     for out in excluded:
         say(f"{out.label} is left out: {out.reason}")
@@ -141,7 +156,7 @@ def compare(
     found = [
         Candidate(
             model.backend, model.precision, backends[model.backend].version, replays[label], sources[label],
-            frames[label], _executed(model),
+            frames[label], _executed(model), model.built,
         )
         for label, model in models.items()
     ]  # fmt: skip
@@ -149,7 +164,7 @@ def compare(
 
 
 def _sound(
-    graph: Artifact, backends: Mapping[str, Backend], wanted: Sequence[str], threads: int
+    graph: Artifact, backends: Mapping[str, Backend], wanted: Sequence[str], workshop: Workshop, say: Say
 ) -> tuple[dict[str, Model], dict[str, Replay], list[Excluded]]:
     """The models that replay all goldens, as `int8 openvino` -> model, their replays, and those that do not."""
     models: dict[str, Model] = {}
@@ -158,9 +173,10 @@ def _sound(
     for precision, (name, backend) in itertools.product(wanted, backends.items()):
         label = f"{precision} {name}"
         try:
-            model = assemble(graph, backend, name, precision, threads)
+            built = build(graph, name, precision, workshop.folder, workshop.options, say)
+            model = assemble(graph, backend, name, precision, workshop.options.threads, built)
             replays[label] = model.verify()
-        except BackendError as error:
+        except (BackendError, MissingDependency) as error:
             failed.append(Excluded(label, str(error)))
         else:
             models[label] = model

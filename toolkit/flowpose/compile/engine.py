@@ -7,18 +7,29 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flowpose.artifact import Artifact, ancestors, creating, open_artifact, place, stage_key
-from flowpose.compile.candidates import AUTO, Candidate, Excluded, check_target, compare, usable_backends
+from flowpose.compile.building import Options, builds, identity
+from flowpose.compile.candidates import (
+    AUTO,
+    Candidate,
+    Excluded,
+    Workshop,
+    check_target,
+    compare,
+    usable_backends,
+)
 from flowpose.compile.contest import Decision, Quality, decide
 from flowpose.compile.memory import memory_to_run
 from flowpose.compile.quality import quality_of
 from flowpose.errors import ArtifactError, TargetMismatch
-from flowpose.runtime.backend import available_threads
-from flowpose.runtime.loading import check_threads
+from flowpose.runtime.backend import ONNX, available_threads
+from flowpose.runtime.loading import check_threads, onnx_graph
 from flowpose.runtime.machine import cpu_model, versions
-from flowpose.spec.manifest import Ancestor, Contestant, GateResult, Manifest, Measurement
+from flowpose.spec.costs import COSTS
+from flowpose.spec.manifest import Ancestor, Contestant, GateResult, GraphSpec, Manifest, Measurement
 from flowpose.spec.recipe import MARGIN
 from flowpose.spec.target import Target
 
@@ -35,12 +46,15 @@ class Request:
         margin: how many times as fast a reduced precision must be, by the median and by p95; for `auto`.
         threads: CPU threads of a run; None takes the target's, else every core of this process.
         gates: results that reduced precisions are judged by; None takes those that the graph's line keeps.
+        workspace_mb, level: for backends that build, see `building.Options`.
     """
 
     precision: str = AUTO
     margin: float = MARGIN
     threads: int | None = None
     gates: tuple[GateResult, ...] | None = None
+    workspace_mb: int | None = None
+    level: int = 3
 
 
 def compile_graph(
@@ -56,11 +70,11 @@ def compile_graph(
     """Returns the engine for a target, made on this machine; the one that is there already if nothing has
     changed.
 
-    Every backend of the target replays all golden inputs in every precision; those that give other outputs are left
-    out, with the reason in the engine's card. The others take turns `rounds` times, and `contest.decide` chooses:
-    the fastest in full precision, or one in a reduced precision that is faster by the margin and whose gates hold. All
-    that was measured is in the manifest, as `contest`. A budget that is exceeded, of latency or of memory, is recorded
-    as a gate that failed.
+    What a backend needs built is built first. Every backend of the target replays all golden inputs in every
+    precision; those that give other outputs are left out, with the reason in the engine's card. The others take turns
+    `rounds` times, and `contest.decide` chooses: the fastest in full precision, or one in a reduced precision that is
+    faster by the margin and whose gates hold. All that was measured is in the manifest, as `contest`. A budget that is
+    exceeded, of latency or of memory, is recorded as a gate that failed.
 
     Args:
         graph: a graph artifact, or an engine to be made anew (after an upgrade, say).
@@ -81,17 +95,53 @@ def compile_graph(
     if path.exists():
         return open_artifact(path)
     wanted = check_target(graph, target, request.precision)
-    candidates, excluded = compare(
-        graph, target, wanted, config["threads"], rounds=rounds, warmup=warmup, say=say
-    )
-    decision = _decision(graph, candidates, request)
-    say(decision.sentence)
-    fields = _fields(graph, target, config, _chosen_first(candidates, decision), decision)
-    fields.update(key=key, card={**_card(graph.manifest, excluded), "choice": decision.sentence})
-    with creating(path, **fields) as draft:
-        for name in graph.manifest.run_files():  # references stay with the graph
-            shutil.copyfile(graph.file(name), draft / name)
+    options = _options(request, config["threads"], Path(out_root), path)
+    with TemporaryDirectory() as folder:
+        candidates, excluded = compare(
+            graph, target, wanted, Workshop(Path(folder), options), rounds=rounds, warmup=warmup, say=say
+        )
+        decision = _decision(graph, candidates, request)
+        say(decision.sentence)
+        ordered = _chosen_first(candidates, decision)
+        fields = _fields(graph, target, config, ordered, decision)
+        fields.update(key=key, card={**_card(graph.manifest, excluded), "choice": decision.sentence})
+        with creating(path, **fields) as draft:
+            for name in _own_files(graph.manifest):
+                shutil.copyfile(graph.file(name), draft / name)
+            for file in (ordered[0].built or {}).values():
+                shutil.copyfile(file, draft / file.name)
     return open_artifact(path)
+
+
+def _options(request: Request, threads: int, root: Path, engine: Path) -> Options:
+    return Options(
+        threads=threads,
+        workspace_mb=request.workspace_mb,
+        level=request.level,
+        cache=root / "cache",
+        logs=engine.parent / "logs" / engine.name,
+    )
+
+
+def _onnx_graphs(manifest: Manifest) -> tuple[GraphSpec, ...]:
+    """The graphs without what was built for a backend: an engine that is made anew starts from these."""
+    return tuple(graph for graph in manifest.graphs if Path(graph.file).suffix == ONNX)
+
+
+def _own_files(manifest: Manifest) -> tuple[str, ...]:
+    """What an engine takes from its graph: its references stay behind."""
+    golden = (manifest.golden.inputs, manifest.golden.outputs) if manifest.golden else ()
+    costs = (COSTS,) if COSTS in manifest.files else ()
+    return tuple(dict.fromkeys((*(graph.file for graph in _onnx_graphs(manifest)), *golden, *costs)))
+
+
+def _built_graphs(graph: Artifact, best: Candidate) -> tuple[GraphSpec, ...]:
+    """The built files as graphs of the chosen backend."""
+    found = []
+    for part, file in (best.built or {}).items():
+        spec = onnx_graph(graph, part, best.precision, best.backend)
+        found.append(spec.model_copy(update={"backend": best.backend, "file": file.name}))
+    return tuple(found)
 
 
 def engine_config(graph: Artifact, target: Target, request: Request = Request()) -> dict[str, Any]:
@@ -116,6 +166,8 @@ def engine_config(graph: Artifact, target: Target, request: Request = Request())
         "disqualified": failed if contest else [],
         "threads": _threads(request.threads, target),
         "backends": {name: backend.version for name, backend in backends.items()},
+        "built_for": {name: identity(backend) for name, backend in backends.items() if builds(name)},
+        "building": {"workspace_mb": request.workspace_mb, "level": request.level},
         "cpu": cpu_model(),
     }
 
@@ -171,11 +223,13 @@ def _fields(
     decision: Decision,
 ) -> dict[str, Any]:
     manifest, best = graph.manifest, candidates[0]
-    same = {name: getattr(manifest, name) for name in ("name", "image", "pose", "times", "graphs", "golden")}
+    same = {name: getattr(manifest, name) for name in ("name", "image", "pose", "times", "golden")}
     device = f"{config['cpu']}, {config['threads']} threads"
     return {
         **same,
         "kind": "engine",
+        "graphs": (*_onnx_graphs(manifest), *_built_graphs(graph, best)),
+        "built_for": config["built_for"].get(best.backend, {}),
         "parent": _parent(manifest),
         "stage": config,
         "backend": best.backend,
@@ -232,7 +286,7 @@ def _gates(graph: Artifact, best: Candidate, target: Target, threads: int) -> tu
     if target.budget.latency_ms_p95 is not None:
         found.append(_gate("frame_ms_p95", target.budget.latency_ms_p95, best.frame.percentile(95)))
     if target.budget.memory_mb is not None:
-        memory = memory_to_run(graph, best.backend, best.precision, threads)
+        memory = memory_to_run(graph, best.backend, best.precision, threads, best.built)
         found.append(_gate("peak_memory_mb", target.budget.memory_mb, memory))
     return tuple(found)
 

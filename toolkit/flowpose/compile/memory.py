@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from flowpose.artifact import Artifact
 from flowpose.runtime.fresh import run_fresh
 
 PROGRAM = """
 import json, sys
+from pathlib import Path
 from flowpose.artifact import open_artifact
 from flowpose.runtime.backend import open_backend
 from flowpose.runtime.loading import assemble
 from flowpose.runtime.machine import peak_memory_mb
-path, backend, precision, threads = json.loads(sys.argv[1])
-assemble(open_artifact(path), open_backend(backend), backend, precision, threads).verify(2)
+path, backend, precision, threads, built = json.loads(sys.argv[1])
+files = built and {part: Path(file) for part, file in built.items()}
+assemble(open_artifact(path), open_backend(backend), backend, precision, threads, files).verify(2)
 print(json.dumps(peak_memory_mb()))
 """
 
 
-def memory_to_run(graph: Artifact, backend: str, precision: str, threads: int) -> float:
+def memory_to_run(
+    graph: Artifact, backend: str, precision: str, threads: int, built: Mapping[str, Path] | None = None
+) -> float:
     """Returns the peak resident memory, MB, of a fresh process that loads a graph and makes its first goldens.
 
     Raises:
         BackendError: that process failed; holds the end of what it said.
     """
-    return float(run_fresh(graph.path, PROGRAM, str(graph.path), backend, precision, threads))
+    files = {part: str(file) for part, file in built.items()} if built else None
+    return float(run_fresh(graph.path, PROGRAM, str(graph.path), backend, precision, threads, files))

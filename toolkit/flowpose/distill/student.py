@@ -24,6 +24,7 @@ from flowpose.errors import ArtifactError
 from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.detail import local_mean
 from flowpose.model.generator import Generator, build_detail, build_student
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
@@ -276,8 +277,8 @@ class Learner(nn.Module):
         decoded = decode(self.student[0].autoencoder, latents, window)
         if self.detail is None or where is None:
             return Output(latents, decoded, None)
-        carried = self.detail.carried(latents, where, shown)
-        carried = window.of(carried) if window else carried
+        placed = self.detail.placed(latents, where)
+        carried = self.detail.carried(decoded, window.of(placed) if window else placed, shown)
         drawn, chosen, bare = self.detail.halves(decoded, carried)
         return Output(latents, drawn, Carried(decoded, carried[:, :3], chosen, bare))
 
@@ -351,5 +352,12 @@ def truth_losses(compared: Compared, spec: Distillation | AdversarialFinish) -> 
 
 
 def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:
-    """The weighted pixel loss of what was carried, alone; nothing where nothing was."""
-    return {} if made.detail is None else {"carried": weight * charbonnier(made.detail.pixels, truth)}
+    """The weighted pixel loss of what was carried, alone; nothing where nothing was.
+
+    Local means are compared as well: pixels alone do not tell a limb that is some pixels off which way to go.
+    """
+    if made.detail is None:
+        return {}
+    pixels = made.detail.pixels
+    coarse = charbonnier(local_mean(pixels), local_mean(truth))
+    return {"carried": weight * (charbonnier(pixels, truth) + coarse)}

@@ -15,6 +15,7 @@ from flowpose.artifact import Artifact, Draft, creating, open_artifact
 from flowpose.errors import ArtifactError
 from flowpose.export import goldens
 from flowpose.export.anatomy import CODES, anatomy
+from flowpose.export.costs import costs_text
 from flowpose.export.files import exported, halved, save
 from flowpose.export.frames import Form, forms, frame_model
 from flowpose.export.goldens import Parity
@@ -28,6 +29,7 @@ from flowpose.model.weights import load_generator
 from flowpose.quantize.samples import Samples
 from flowpose.runtime.goldens import TOLERANCES
 from flowpose.spec.base import Precision
+from flowpose.spec.costs import COSTS
 from flowpose.spec.manifest import GraphSpec, Measurement, TensorSpec
 
 SOURCE, FRAME = "source.onnx", "frame.{}.onnx"
@@ -82,6 +84,7 @@ def _export(job: Job, fp32: Generator) -> Artifact:
         own, compared = Own(SOURCE, fp32, contexts), contenders(job) if job.recipe.export.references else ()
         written = [write_reference(job, draft, each, samples, own) for each in compared]
         measured += [measurement for _, found in written for measurement in found]
+        (draft / COSTS).write_bytes(costs_text(draft.path, specs))
         draft.add(
             graphs=specs, golden=GOLDEN, references=tuple(reference for reference, _ in written),
             measurements=[*measured, *_sizes(job, draft)],

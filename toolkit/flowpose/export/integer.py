@@ -43,7 +43,7 @@ MIDDLE = 128  # the unsigned code of zero where a tensor has both signs
 TILE = 16  # columns that onnxruntime's AVX-512 and AVX2 products compute at once, however few there are
 SHARED_FROM = 1024  # bytes of a constant that is worth a reference to another file
 NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
-HALVED = (0, 1, 3, 5, 2, 4)  # how PyTorch's pixel_unshuffle turns [1, C, h, 2, w, 2]
+SHUFFLED = (0, 1, 3, 5, 2, 4)  # how PyTorch's pixel_unshuffle by n turns [1, C, h, n, w, n]
 
 
 def with_integer_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -146,22 +146,28 @@ def _doubled(work: Rewriting, codes: Codes, shape: Sequence[int], output: str) -
 
 
 def _turned(work: Rewriting, source: str, codes: Codes, output: str) -> None:
-    """Codes with channels last; those of pixel_unshuffle by SpaceToDepth, which takes an eighth of the time."""
-    whole = _whole(work.view, source)
-    if whole is None:
-        first = work.quantized(source, codes)
-    else:
+    """Codes with channels last; those of pixel_unshuffle by SpaceToDepth, which takes a fraction of the time.
+
+    It turns numbers, not codes: for codes onnxruntime 1.23, the last for Python 3.10, has no SpaceToDepth.
+    """
+    whole, block = _whole(work.view, source)
+    if whole:
         work.shuffled[source] = work.view.tensor(whole).shape[1]
-        first = work.add("SpaceToDepth", [work.quantized(whole, codes)], f"{output}.halved", blocksize=2)
-    work.add("Transpose", [first], output, perm=list(NHWC))
+        source = work.add("SpaceToDepth", [whole], f"{output}.shuffled", blocksize=block)
+    work.add("Transpose", [work.quantized(source, codes)], output, perm=list(NHWC))
 
 
-def _whole(view: GraphView, name: str) -> str | None:
-    """What a tensor is the pixel_unshuffle of, by two; None where it is not."""
+def _whole(view: GraphView, name: str) -> tuple[str, int]:
+    """What a tensor is the pixel_unshuffle of, and by how much; nothing and 1 where it is not."""
     last = view.producer.get(name)
-    cut = turned_from(view, last.input[0], HALVED) if last is not None and last.op_type == "Reshape" else None
-    first = view.producer.get(cut) if cut is not None and view.tensor(cut).shape[3::2] == (2, 2) else None
-    return str(first.input[0]) if first is not None and first.op_type == "Reshape" else None
+    cut = (
+        turned_from(view, last.input[0], SHUFFLED) if last is not None and last.op_type == "Reshape" else None
+    )
+    first = view.producer.get(cut) if cut is not None else None
+    if cut is None or first is None or first.op_type != "Reshape":
+        return "", 1
+    down, right = view.tensor(cut).shape[3::2]
+    return (str(first.input[0]), down) if down == right else ("", 1)
 
 
 def _kernel(work: Rewriting, layer: Layer) -> tuple[str, NDArray[np.int8]]:

@@ -1,9 +1,11 @@
 """What latents lose: the source's own pixels, carried to where its limbs are in the target, and let in where they fit.
 
-The match of limbs says of every place of the target where in the source it is (`Match.carry`). That map is refined,
-made smooth, and the source is sampled through it, which keeps prints, checks and faces that an average of tokens cannot
-hold; a small convolutional network then chooses at every pixel between the sampled and the decoded picture. The idea of
-a flow of appearance is old in this field (arXiv 2003.00696 among others); here the flow is a by-product of the match.
+The match of limbs says of every place of the target where in the source it is (`Match.carry`). That map is made smooth
+and the source is sampled through it, which keeps prints, checks and faces that an average of tokens cannot hold. The
+places are means over all that a place matches, so limbs come out too thin and stand beside where they belong: a small
+convolutional network compares what was sampled with what was decoded, puts the map right, and the source is sampled
+again. A second one then chooses at every pixel between the sampled and the decoded picture. The idea of a flow of
+appearance is old in this field (arXiv 2003.00696 among others); here the flow is a by-product of the match.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
 CLOSED, OPEN = -2.0, 1.0  # logits of the share of the sampled picture, where training starts: 12 % and 73 %
 BLURRED = 5  # pixels, odd
 TOLERANCE = 0.2  # of colours in -1..1: how far the carried picture's local mean may be off
+QUARTER = 4  # the map is put right at a quarter of the picture's resolution, so that the network sees far
 HALF = 2  # the choice is made at half the picture's resolution, four pixels at once
 
 
@@ -54,17 +57,25 @@ class Halves(NamedTuple):
 class Detail(nn.Module):
     """Carries a source picture to the target and joins it with what was decoded."""
 
+    half_size: Tensor
+
     def __init__(
         self, latents: int, grid: tuple[int, int], patch: int, size: tuple[int, int], hidden: int = 64,
-        width: int = 32,
+        width: int = 32, refined: int = 48,
     ) -> None:  # fmt: skip
         super().__init__()
         self.grid, self.patch, self.size = grid, patch, size
+        half_size = 0.5 * torch.tensor([size[1], size[0]]).reshape(1, 2, 1, 1)
+        self.register_buffer("half_size", half_size, persistent=False)
         offset, found = conv(hidden, 2 * PLACES), conv(width, 4 * HALF * HALF)
+        moved = conv(refined, 2 * (QUARTER // HALF) ** 2)
         self.offsets = nn.Sequential(conv(latents * patch * patch + 3 * PLACES, hidden), nn.ReLU(), offset)
-        self.choice = nn.Sequential(conv(7 * HALF * HALF, width), nn.ReLU(), Residual(width), found)
+        self.refine = nn.Sequential(
+            conv(9 * QUARTER * QUARTER, refined), nn.ReLU(), Residual(refined), Residual(refined), moved
+        )
+        self.choice = nn.Sequential(conv(8 * HALF * HALF, width), nn.ReLU(), Residual(width), found)
         assert found.bias is not None  # made with one
-        for last in (offset, found):
+        for last in (offset, moved, found):
             nn.init.zeros_(last.weight)
         nn.init.constant_(found.bias[3 * HALF * HALF :], CLOSED)
 
@@ -79,13 +90,12 @@ class Detail(nn.Module):
         last.weight[3 * HALF * HALF :] = 0
         last.bias[3 * HALF * HALF :] = OPEN
 
-    def carried(self, latents: Tensor, where: Tensor, pictures: Tensor) -> Tensor:
-        """f32[B, 4, H, W]: the source sampled at every pixel of the target, and how unsure the match is there.
+    def placed(self, latents: Tensor, where: Tensor) -> Tensor:
+        """f32[B, 3, H, W]: where in the source every pixel of the target is, x and y in -1..1, and how unsure that is.
 
         Args:
             latents: the target's, f32[B, c, h, w].
-            where: f32[B, N * PLACES, 3] of `Match.carry`: x, y in -1..1 of the source, and their variance.
-            pictures: the sources, f32[B, 3, H, W].
+            where: f32[B, N * PLACES, 3] of `Match.carry`: x, y and their variance.
         """
         tokens = F.pixel_unshuffle(latents, self.patch) if self.patch > 1 else latents
         by_token = (
@@ -94,11 +104,34 @@ class Detail(nn.Module):
         found: Tensor = self.offsets(torch.cat([tokens, by_token], dim=1))
         offsets = found.flatten(2).transpose(1, 2).reshape(len(where), -1, 2)
         moved = on_grid(torch.cat([where[..., :2] + SHIFT * offsets, where[..., 2:]], dim=-1), self.grid)
-        fine = F.interpolate(moved.float(), size=self.size, mode="bilinear", align_corners=False)
-        sampled = F.grid_sample(
-            pictures, fine[:, :2].permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-        )
-        return torch.cat([sampled, fine[:, 2:]], dim=1)
+        return F.interpolate(moved.float(), size=self.size, mode="bilinear", align_corners=False)
+
+    def carried(self, decoded: Tensor, placed: Tensor, pictures: Tensor) -> Tensor:
+        """f32[B, 5, H, W]: the source sampled at every pixel of the target, how unsure the match is, and the stretch.
+
+        Args:
+            decoded: the target as latents draw it, f32[B, 3, H, W].
+            placed: of the same pixels, see `placed`; both may be the same window of whole pictures.
+            pictures: the sources, f32[B, 3, ., .], always whole.
+        """
+        seen = torch.cat([decoded, sampled(pictures, placed), placed], dim=1).detach()
+        found: Tensor = self.refine(F.pixel_unshuffle(seen, QUARTER))
+        offsets = F.pixel_shuffle(found, QUARTER // HALF)
+        fine = F.interpolate(offsets, scale_factor=HALF, mode="bilinear", align_corners=False)
+        places = placed[:, :2] + SHIFT * fine
+        return torch.cat([sampled(pictures, places), placed[:, 2:], self.stretch(places)], dim=1)
+
+    def stretch(self, places: Tensor) -> Tensor:
+        """f32[B, 1, H, W] in 0..1 of places f32[B, 2, H, W]: whether neighbours are neighbours in the source, too.
+
+        0: all at one pixel; 1/3: as in the source; 0.8: sixteen pixels apart. Between two that lie far apart in the
+        source nothing belongs: there the map jumps over the source's person, say, and leaves a thin line of it on the
+        backdrop.
+        """
+        right = F.pad((places[..., 1:] - places[..., :-1]).abs(), (0, 1, 0, 0))
+        down = F.pad((places[..., 1:, :] - places[..., :-1, :]).abs(), (0, 0, 0, 1))
+        far = 0.25 * ((right + down) * self.half_size).sum(1, keepdim=True)
+        return far / (1 + far)
 
     def joined(self, decoded: Tensor, carried: Tensor) -> Tensor:
         """Pictures f32[B, 3, H, W] of decoded and carried ones, which may be the same window of both."""
@@ -134,6 +167,12 @@ class Detail(nn.Module):
         off = (local_mean(carried[:, :3]) - local_mean(decoded)).square().mean(1, keepdim=True)
         likely = torch.exp(-off / (2 * TOLERANCE * TOLERANCE))
         return torch.sigmoid(fine) * likely, F.pixel_shuffle(found[:, : 3 * HALF * HALF], HALF)
+
+
+def sampled(pictures: Tensor, places: Tensor) -> Tensor:
+    """f32[B, 3, H, W] of pictures at places f32[B, 2 or more, H, W], whose first two are x and y in -1..1."""
+    grid = places[:, :2].permute(0, 2, 3, 1)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
 def local_mean(pictures: Tensor) -> Tensor:

@@ -174,7 +174,8 @@ class Generator(nn.Module):
         decoded = self.autoencoder.decode(latents)
         if self.detail is None or where is None or sources is None:
             return decoded
-        return self.detail.joined(decoded, self.detail.carried(latents, where, sources))
+        placed = self.detail.placed(latents, where)
+        return self.detail.joined(decoded, self.detail.carried(decoded, placed, sources))
 
     def forward(self, sources: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """Pictures f32[B, 3, H, W] of sources f32[B, 3, H, W] (-1..1) in the poses f32[B, 133, 3]."""

@@ -31,7 +31,10 @@ class Graph(Protocol):
 
 
 class Backend(Protocol):
-    """A runtime library.
+    """A runtime library, and the device that it runs graphs on.
+
+    A GPU backend does not send an input again that is read-only and the very array that it was given last under that
+    name: so a person's context stays on the device.
 
     Attributes:
         version: the library's version.
@@ -39,26 +42,81 @@ class Backend(Protocol):
 
     version: str
 
-    def open(self, path: Path, threads: int) -> Graph:
-        """Returns the ONNX graph of a file, ready to run on so many CPU threads; BackendError if not."""
+    def identity(self) -> dict[str, str]:
+        """Returns what a file that this backend built depends on, name -> value; empty where it runs ONNX files."""
         ...
+
+    def open(self, path: Path, threads: int) -> Graph:
+        """Returns the graph of a file, ready to run on so many CPU threads; BackendError if not."""
+        ...
+
+
+ONNX = ".onnx"
 
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """A backend: its module and class, the library it needs, and the command that installs that."""
+    """A backend.
+
+    Attributes:
+        module, cls: where it stands.
+        library: the package that it needs.
+        install: the command that installs the package, for each processor where it is not the same: `aarch64` -> text,
+            `any` -> text.
+        suffix: of the files that it opens: ONNX, or what `flowpose.compile.building` builds for it.
+    """
 
     module: str
     cls: str
     library: str
-    install: str
+    install: Mapping[str, str]
+    suffix: str = ONNX
 
 
-BACKENDS = {
-    "onnxruntime": BackendEntry(
-        "flowpose.runtime.onnxruntime", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"
+_ORT = "flowpose.runtime.onnxruntime"
+_JETSON_ORT = "install JetPack's own wheel of onnxruntime-gpu (docs/jetson.md)"
+_JETSON_TENSORRT = (
+    "pip install 'cuda-bindings<13' (JetPack 6; on 7 without <13); TensorRT itself comes with JetPack: make the "
+    "environment with python3 -m venv --system-site-packages (docs/jetson.md)"
+)
+BACKENDS: Mapping[str, BackendEntry] = {
+    "onnxruntime": BackendEntry(_ORT, "OnnxRuntime", "onnxruntime", {"any": "pip install onnxruntime"}),
+    "onnxruntime-cuda": BackendEntry(
+        _ORT,
+        "OnnxRuntimeCuda",
+        "onnxruntime",
+        {"any": "pip uninstall onnxruntime && pip install onnxruntime-gpu", "aarch64": _JETSON_ORT},
     ),
-    "openvino": BackendEntry("flowpose.runtime.openvino", "OpenVino", "openvino", "pip install openvino"),
+    "onnxruntime-tensorrt": BackendEntry(
+        _ORT,
+        "OnnxRuntimeTensorRt",
+        "onnxruntime",
+        {"any": "pip uninstall onnxruntime && pip install onnxruntime-gpu tensorrt", "aarch64": _JETSON_ORT},
+    ),
+    "openvino": BackendEntry(
+        "flowpose.runtime.openvino", "OpenVino", "openvino", {"any": "pip install openvino"}
+    ),
+    "tensorrt": BackendEntry(
+        "flowpose.runtime.tensorrt",
+        "TensorRt",
+        "tensorrt",
+        {"any": "pip install 'flowpose[tensorrt]'", "aarch64": _JETSON_TENSORRT},
+        ".engine",
+    ),
+    "torch-compile": BackendEntry(
+        "flowpose.runtime.torch_compile",
+        "TorchCompile",
+        "torch",
+        {"any": "pip install 'flowpose[torch-compile]'"},
+        ".pt2",
+    ),
+    "torch-tensorrt": BackendEntry(
+        "flowpose.runtime.torch_tensorrt",
+        "TorchTensorRt",
+        "torch_tensorrt",
+        {"any": "pip install 'flowpose[torch-tensorrt]'"},
+        ".ep",
+    ),
 }
 
 # OpenVINO runs INT8 graphs of TensorRT's style fast on x86 and nothing else does; elsewhere onnxruntime is
@@ -87,11 +145,41 @@ def open_backend(name: str) -> Backend:
     try:
         module = import_module(entry.module)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != entry.library:
+        missing = (error.name or "").split(".")[0]
+        if missing == "flowpose":
             raise
-        raise MissingDependency(name, f"needs the package {entry.library}", fix=entry.install) from error
+        raise MissingDependency(name, f"needs the package {missing}", fix=install_command(name)) from error
     backend: Backend = getattr(module, entry.cls)()
     return backend
+
+
+def install_command(name: str) -> str:
+    """Returns what installs a backend's library on this machine."""
+    install = BACKENDS[name].install
+    return install.get(ARCHITECTURES.get(platform.machine(), platform.machine()), install["any"])
+
+
+def check_inputs(where: Path, expected: Mapping[str, tuple[Any, tuple[int, ...]]], inputs: Tensors) -> None:
+    """Refuses inputs that are not those of a graph, name -> (dtype, shape).
+
+    For libraries that do not look: OpenVINO 2026.4 takes the input of the run before for one that is missing, and
+    converts another dtype.
+
+    Raises:
+        BackendError: says which input is wrong.
+    """
+    for name in (*expected, *inputs):
+        given = inputs.get(name)
+        found = (given.dtype, given.shape) if given is not None else None
+        if found != expected.get(name):
+            raise BackendError(
+                f"{where}, input '{name}'", "is not what the graph takes",
+                got=_described(found), expected=_described(expected.get(name)),
+            )  # fmt: skip
+
+
+def _described(tensor: tuple[Any, tuple[int, ...]] | None) -> str:
+    return f"{tensor[0]}{list(tensor[1])}" if tensor is not None else "none of that name"
 
 
 def available_threads() -> int:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.errors import ArtifactError, TargetMismatch
-from flowpose.runtime.backend import BACKENDS, Backend, available_threads, default_backend, open_backend
-from flowpose.runtime.machine import machine_arch, machine_target
+from flowpose.runtime.backend import (
+    BACKENDS,
+    ONNX,
+    Backend,
+    available_threads,
+    default_backend,
+    open_backend,
+)
+from flowpose.runtime.machine import machine_arch, machine_identity
 from flowpose.runtime.model import Model, Picture
 from flowpose.spec.find import find
 from flowpose.spec.manifest import GraphSpec, Manifest, Reference
@@ -114,19 +122,54 @@ def _loaded(name_or_path: str) -> Model:
     return load(name_or_path)
 
 
-def assemble(artifact: Artifact, backend: Backend, name: str, precision: str, threads: int) -> Model:
-    """Returns the model of an artifact with its graphs opened by a backend; nothing is replayed."""
+def assemble(
+    artifact: Artifact,
+    backend: Backend,
+    name: str,
+    precision: str,
+    threads: int,
+    built: Mapping[str, Path] | None = None,
+) -> Model:
+    """Returns the model of an artifact with its graphs opened by a backend; nothing is replayed.
+
+    `built` are files that were built of its graphs for the backend and are no part of it: `source` and `frame`.
+
+    Raises:
+        TargetMismatch: the backend needs built files and there are none, or they were built for another machine.
+    """
     check_threads(threads)
-    source = _graph(artifact, "source", precision, name)
-    frame = _graph(artifact, "frame", precision, name)
+    if built is None:
+        files = {
+            each: artifact.file(_graph(artifact, each, precision, name).file) for each in ("source", "frame")
+        }
+        _check_built(artifact, backend, name, files.values())
+    else:
+        files = dict(built)
     return Model(
         artifact,
         backend=name,
         precision=precision,
         threads=threads,
-        source=backend.open(artifact.file(source.file), threads),
-        frame=backend.open(artifact.file(frame.file), threads),
+        source=backend.open(files["source"], threads),
+        frame=backend.open(files["frame"], threads),
+        built=built,
     )
+
+
+def _check_built(artifact: Artifact, backend: Backend, name: str, files: Iterable[Path]) -> None:
+    """Whether the files are what the backend opens, and were built for what is here."""
+    suffix = BACKENDS[name].suffix if name in BACKENDS else ONNX
+    if suffix == ONNX:
+        return
+    fix = f"{_compile(artifact)} --target auto"
+    if any(file.suffix != suffix for file in files):
+        what = f"{name} runs what was compiled for it"
+        raise TargetMismatch(artifact.path, what, got="a graph", expected="an engine", fix=fix)
+    here = {**machine_identity(), **backend.identity()}
+    for field, was in artifact.manifest.built_for.items():
+        if here.get(field) != was:
+            what = f"the engine was built for another {field.replace('_', ' ')}"
+            raise TargetMismatch(artifact.path, what, got=here.get(field, "none"), expected=was, fix=fix)
 
 
 def check_threads(threads: int) -> int:
@@ -171,7 +214,7 @@ def _check_engine(artifact: Artifact, backend: str | None, precision: str | None
     manifest = artifact.manifest
     arch = (manifest.target or {}).get("arch", "any")
     if arch not in ("any", machine_arch()):
-        what, fix = "the engine is for another processor", f"{_compile(artifact)} --target {machine_target()}"
+        what, fix = "the engine is for another processor", f"{_compile(artifact)} --target auto"
         raise TargetMismatch(artifact.path, what, got=machine_arch(), expected=arch, fix=fix)
     for what, asked, own, mend in (
         ("backend", backend, manifest.backend, _other_backend),
@@ -200,20 +243,27 @@ def _other_backend(artifact: Artifact, asked: str) -> str:
 def _other_precision(artifact: Artifact, asked: str) -> str:
     if asked not in precisions(artifact.manifest):
         return f"precision='{artifact.manifest.precision}'"
-    return f"{_compile(artifact)} --target {machine_target()} --precision {asked}"
+    return f"{_compile(artifact)} --target auto --precision {asked}"
 
 
-def _graph(artifact: Artifact, name: str, precision: str, backend: str) -> GraphSpec:
+def onnx_graph(artifact: Artifact, name: str, precision: str, backend: str) -> GraphSpec:
+    """Returns the ONNX graph of that name that files for a backend are built of, see `_graph`."""
+    return _graph(artifact, name, precision, backend, built=False)
+
+
+def _graph(artifact: Artifact, name: str, precision: str, backend: str, *, built: bool = True) -> GraphSpec:
     """The graph of that name in the precision, else in fp32, for a source graph may stay in it.
 
-    One that was made for the backend goes before the one that all backends run.
+    One that was made for the backend goes before the one that all backends run, and may be in fp16 beside an INT8
+    frame. With `built` off only ONNX files are looked at.
     """
-    for wanted in (precision, "fp32"):
-        fits = [g for g in artifact.manifest.graphs if (g.name, g.precision) == (name, wanted)]
-        for maker in (backend, None):
-            for graph in fits:
-                if graph.backend == maker:
-                    return graph
+    for wanted, maker in (
+        (precision, backend), (precision, None), ("fp16", backend), ("fp32", backend), ("fp32", None),
+    ):  # fmt: skip
+        for graph in artifact.manifest.graphs:
+            fits = (graph.name, graph.precision, graph.backend) == (name, wanted, maker)
+            if fits and (built or Path(graph.file).suffix == ONNX):
+                return graph
     raise ArtifactError(artifact.path, f"has no {name} graph", expected=f"{name} in {precision} or fp32")
 
 

@@ -15,9 +15,8 @@ from flowpose.runtime.backend import ARCHITECTURES, available_threads
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
+POWER_MODE = Path("/var/lib/nvpmodel/status")  # of a Jetson: `pmode:0002`
 BOARD = Path("/sys/firmware/devicetree/base/model")
-TARGETS = {"x86_64": "cpu", "aarch64": "cpu-arm64"}  # the shipped target of each processor
-OTHER_TARGET = "FILE.yaml (a target file with arch: any)"
 TOOLS = ("numpy", "onnxruntime", "openvino", "opencv-python-headless")
 
 
@@ -53,11 +52,14 @@ def machine_arch() -> str:
     return ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
-def machine_target() -> str:
-    """Returns what `--target` takes on this machine: the shipped target of its processor, else what file to
-    write.
+def machine_identity() -> dict[str, str]:
+    """Returns what built files depend on beside their backend and its GPU: the power mode of a Jetson, by its number.
+
+    The mode decides how many of the GPU's multiprocessors run, and how fast: an engine is tuned to that.
     """
-    return TARGETS.get(machine_arch(), OTHER_TARGET)
+    if not POWER_MODE.exists():
+        return {}
+    return {"power_mode": POWER_MODE.read_text().strip().removeprefix("pmode:").lstrip("0") or "0"}
 
 
 def cpu_model() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Model:
         precision: precision of the frame graph in use.
         threads: CPU threads of one run.
         size: (height, width) of the frames it makes.
+        built: `source` and `frame` files that were built for the backend and are no part of the artifact; mostly None.
         times: the times of its steps where its frame graph is any-step (a reference), else None.
     """
 
@@ -49,11 +51,12 @@ class Model:
         source: Graph,
         frame: Graph,
         reference: tuple[Reference, str] | None = None,
+        built: Mapping[str, Path] | None = None,
     ) -> None:
         self.artifact, self.path, self.manifest = artifact, artifact.path, artifact.manifest
         self.backend, self.precision, self.threads = backend, precision, threads
         self.size = (self.manifest.image.height, self.manifest.image.width)
-        self._source, self._frame = source, frame
+        self._source, self._frame, self.built = source, frame, built
         self.times = reference[0].grids[reference[1]] if reference else None
         self._grid = {} if self.times is None else {"times": np.array(self.times, np.float32)}
         self._context = reference[0].context if reference else tensor_shape(self.manifest, "frame", "context")

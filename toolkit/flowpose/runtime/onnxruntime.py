@@ -1,21 +1,30 @@
-"""The onnxruntime backend, on the CPU."""
+"""The onnxruntime backends: on the CPU, and on an NVIDIA GPU by its CUDA or its TensorRT provider."""
 
 from __future__ import annotations
 
 import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from flowpose.errors import BackendError
-from flowpose.runtime.backend import Tensors
+from flowpose.errors import BackendError, MissingDependency
+from flowpose.runtime.backend import Tensors, install_command
 from flowpose.runtime.executed import Executed, of_profile
 
-PROVIDER = "CPUExecutionProvider"
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CACHE = "FLOWPOSE_CACHE"  # names the folder of engines that the TensorRT provider keeps; default ~/.cache/flowpose
+Options = Mapping[str, str]
+Providers = Sequence[tuple[str, Options]]
+"""Providers, the one that is meant first, with their options."""
+
 FAULTS = (
     state.EPFail,
     state.Fail,
@@ -30,14 +39,15 @@ FAULTS = (
 
 
 class OnnxRuntimeGraph:
-    """A graph in an onnxruntime session."""
+    """A graph in an onnxruntime session on the CPU."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self._path, self._threads = path, threads
-        self._session = _opened(path, _options(threads))
-        if self._session.get_providers() != [PROVIDER]:
+    def __init__(self, path: Path, threads: int, providers: Providers = ((CPU, {}),)) -> None:
+        self._path, self._threads, self._providers = path, threads, providers
+        self._session = _opened(path, _options(threads), providers)
+        first = providers[0][0]
+        if self._session.get_providers()[0] != first:  # it falls back without an error
             got = self._session.get_providers()
-            raise BackendError(path, "onnxruntime took another provider", got=got, expected=PROVIDER)
+            raise BackendError(path, "onnxruntime took another provider", got=got, expected=first)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
@@ -45,7 +55,7 @@ class OnnxRuntimeGraph:
         try:
             values = self._session.run(self._outputs, dict(inputs))
         except FAULTS as error:
-            raise BackendError(self._path, f"onnxruntime cannot run the graph ({error})") from error
+            raise _failed(self._path, error) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def executed(self, inputs: Tensors) -> Executed:
@@ -53,12 +63,56 @@ class OnnxRuntimeGraph:
         with TemporaryDirectory() as folder:
             options = _options(self._threads)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "run")
-            session = _opened(self._path, options)
+            session = _opened(self._path, options, self._providers)
             try:
                 session.run(self._outputs, dict(inputs))
             except FAULTS as error:
-                raise BackendError(self._path, f"onnxruntime cannot run the graph ({error})") from error
+                raise _failed(self._path, error) from error
             return of_profile(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+
+
+class BoundGraph(OnnxRuntimeGraph):
+    """A graph whose inputs are bound to a device: a read-only array that is given again is not sent again.
+
+    Args:
+        path, threads, providers: as for `OnnxRuntimeGraph`.
+        device: what onnxruntime calls the device, `cuda` or `cpu`.
+    """
+
+    def __init__(self, path: Path, threads: int, providers: Providers, device: str) -> None:
+        super().__init__(path, threads, providers)
+        self._device, self._lock = device, threading.Lock()
+        self._binding = self._session.io_binding()
+        self._kept: dict[str, NDArray[Any]] = {}
+        self.sent = 0
+
+    def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
+        """Returns the outputs by name, copied from the device."""
+        try:
+            with self._lock:
+                self._bind(inputs)
+                for name in self._outputs:
+                    self._binding.bind_output(name, self._device)
+                self._session.run_with_iobinding(self._binding)
+                values = [np.array(value) for value in self._binding.copy_outputs_to_cpu()]
+        except FAULTS as error:
+            self._kept.clear()
+            raise _failed(self._path, error) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def _bind(self, inputs: Tensors) -> None:
+        for name, value in inputs.items():
+            if self._kept.get(name) is value and not value.flags.writeable:
+                continue
+            self._binding.bind_ortvalue_input(
+                name, onnxruntime.OrtValue.ortvalue_from_numpy(value, self._device, 0)
+            )
+            self._kept[name] = value
+            self.sent += 1
+
+
+def _failed(path: Path, error: Exception) -> BackendError:
+    return BackendError(path, f"onnxruntime cannot run the graph ({error})")
 
 
 def _options(threads: int) -> Any:
@@ -71,18 +125,64 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _opened(path: Path, options: Any) -> Any:
+def _opened(path: Path, options: Any, providers: Providers) -> Any:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[(name, dict(own)) for name, own in providers]
+        )
     except FAULTS as error:
         raise BackendError(path, f"onnxruntime cannot open the graph ({error})") from error
 
 
 class OnnxRuntime:
-    """Opens graphs with onnxruntime."""
+    """Opens graphs with onnxruntime on the CPU."""
 
     version: str = onnxruntime.__version__
+
+    def identity(self) -> dict[str, str]:
+        """Returns nothing: it runs ONNX files."""
+        return {}
 
     def open(self, path: Path, threads: int) -> OnnxRuntimeGraph:
         """Returns the graph, ready to run on so many threads."""
         return OnnxRuntimeGraph(path, threads)
+
+
+class OnnxRuntimeCuda(OnnxRuntime):
+    """Opens graphs with onnxruntime's CUDA provider."""
+
+    def __init__(self) -> None:
+        _need("onnxruntime-cuda", CUDA)
+
+    def open(self, path: Path, threads: int) -> BoundGraph:
+        """Returns the graph on the first GPU."""
+        return BoundGraph(path, threads, ((CUDA, {"use_tf32": "0"}), (CPU, {})), "cuda")
+
+
+class OnnxRuntimeTensorRt(OnnxRuntime):
+    """Opens graphs with onnxruntime's TensorRT provider, which builds engines at the first run and keeps them."""
+
+    def __init__(self) -> None:
+        _need("onnxruntime-tensorrt", TENSORRT)
+
+    def open(self, path: Path, threads: int) -> BoundGraph:
+        """Returns the graph on the first GPU; what TensorRT refuses runs by CUDA."""
+        folder = Path(os.environ.get(CACHE, Path.home() / ".cache" / "flowpose")) / "onnxruntime-tensorrt"
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+        return BoundGraph(path, threads, ((TENSORRT, own), (CUDA, {}), (CPU, {})), "cuda")
+
+
+def _need(name: str, provider: str) -> None:
+    """The list of providers says what was compiled in, not what runs; but what is not in it cannot."""
+    have = onnxruntime.get_available_providers()
+    if provider not in have:
+        raise MissingDependency(
+            name, "this build of onnxruntime lacks the provider", got=", ".join(have), expected=provider,
+            fix=install_command(name),
+        )  # fmt: skip

@@ -12,7 +12,7 @@ import openvino
 from numpy.typing import NDArray
 
 from flowpose.errors import BackendError
-from flowpose.runtime.backend import Tensors
+from flowpose.runtime.backend import Tensors, check_inputs
 from flowpose.runtime.executed import Executed, of_openvino
 
 
@@ -34,9 +34,14 @@ class OpenVinoGraph:
             raise BackendError(path, f"openvino cannot open the graph ({error})") from error
         outputs = self._request.model_outputs
         self._outputs = [output.get_any_name() for output in outputs]
+        self._expected = {
+            given.get_any_name(): (np.dtype(given.get_element_type().to_dtype()), tuple(given.get_shape()))
+            for given in self._request.model_inputs
+        }
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """Returns the outputs by name, copied out of the request's own memory."""
+        check_inputs(self._path, self._expected, inputs)
         try:
             with self._lock:
                 values = self._request.infer(dict(inputs), share_inputs=True)
@@ -62,6 +67,10 @@ class OpenVino:
 
     def __init__(self, precision_hint: str = "f32") -> None:
         self._hint = precision_hint
+
+    def identity(self) -> dict[str, str]:
+        """Returns nothing: it runs ONNX files."""
+        return {}
 
     def open(self, path: Path, threads: int) -> OpenVinoGraph:
         """Returns the graph, ready to run on so many threads."""

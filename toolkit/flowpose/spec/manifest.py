@@ -52,11 +52,12 @@ class TensorSpec(Spec):
 
 
 class GraphSpec(Spec):
-    """One ONNX graph: its file, its precision and its tensors.
+    """One graph: its file, its precision and its tensors.
 
     Attributes:
         backend: the only backend that runs it, in place of the graph of the same name and precision that all run; None
             for that one.
+        file: an ONNX graph, or what compile built of one for the backend.
     """
 
     name: Literal["source", "frame"]
@@ -197,6 +198,8 @@ class Manifest(Spec):
         backend: the backend of an engine.
         precision: the precision that an engine runs.
         target: full copy of the target of an engine.
+        built_for: what the files that an engine's backend built depend on, such as `tensorrt`, `sm`, `sms` and
+            `power_mode`; empty where it runs the ONNX graphs.
         contest: what was timed when backend and precision of an engine were chosen, that one first; engines made
             before there were contests have none.
         built_with: tool -> version.
@@ -222,6 +225,7 @@ class Manifest(Spec):
     backend: str | None = None
     precision: Precision | None = None
     target: dict[str, Any] | None = None
+    built_for: dict[str, str] = {}
     contest: tuple[Contestant, ...] = ()
     built_with: dict[str, str] = {}
     measurements: tuple[Measurement, ...] = ()

@@ -1,0 +1,85 @@
+"""Packages of machine code: the tiny graph compiled, loaded and run, and what is refused before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny_graphs
+import torch
+from torch._inductor import config
+
+from flowpose.artifact import Artifact
+from flowpose.compile import torch_package
+from flowpose.compile.torch_graph import torch_module
+from flowpose.compile.torch_package import build, build_package, exported
+from flowpose.errors import BackendError, MissingDependency
+from flowpose.runtime.torch_compile import TorchCompile
+from flowpose.runtime.torch_ports import read_about
+
+
+@pytest.mark.slow
+def test_a_package_runs_as_the_graph(tiny: Artifact, tmp_path: Path) -> None:
+    out = build_package(tiny.file("frame.fp32.onnx"), tmp_path / "new" / "frame.pt2")
+    source, keypoints = tiny_graphs.pictures(1)[0], tiny_graphs.standing()
+    context = tiny_graphs.encode(source)
+    context.flags.writeable = False
+    graph = TorchCompile().open(out, 1)
+    for y in (1.0, 2.0):
+        keypoints = tiny_graphs.standing(y)
+        frame = graph.run({"context": context, "keypoints": keypoints})["frame"]
+        levels = np.abs(frame.astype(int) - tiny_graphs.draw(context, keypoints))
+        assert frame.dtype == np.uint8 and levels.max() <= 1
+    assert graph.sent == 3  # the context once
+    with pytest.raises(BackendError, match="another number of threads"):
+        TorchCompile().open(out, 2)
+    with pytest.raises(BackendError, match="wrong input 'keypoints'"):
+        graph.run({"context": context, "keypoints": keypoints[:17]})
+
+
+def test_a_graph_is_exported_without_its_names_of_nodes_or_constants(tiny: Artifact) -> None:
+    program = exported(torch_module(tiny.file("source.onnx")))
+    source = torch.from_numpy(tiny_graphs.pictures(1)[0])
+    expected = tiny_graphs.encode(source.numpy())
+    np.testing.assert_allclose(program.module()(source)[0].numpy(), expected, atol=1e-6)
+
+
+def test_the_builder_writes_what_the_package_needs(
+    tiny: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    said: list[str] = []
+    monkeypatch.setattr(
+        torch_package, "aoti_compile_and_package", lambda program, **settings: seen.update(settings)
+    )
+    options = SimpleNamespace(threads=2)
+    build(tiny.file("source.onnx"), tmp_path / "source.pt2", "fp32", options, said.append)  # type: ignore[arg-type]
+    settings = seen["inductor_configs"]
+    assert isinstance(settings, dict) and settings["cpp.threads"] == 2
+    about = read_about(tmp_path, settings["aot_inductor.metadata"])
+    assert [str(port) for port in (*about.inputs, *about.outputs)] == [
+        "uint8[24, 16, 3]",
+        "float32[1, 2, 24, 48]",
+    ]
+    assert seen["package_path"] == str(tmp_path / "source.pt2") and "source.pt2" in said[0]
+
+
+def test_without_a_compiler_the_command_is_told(tiny: Artifact, tmp_path: Path) -> None:
+    with (
+        config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(MissingDependency, match=r"needs a C\+\+ compiler.*apt-get install g\+\+"),
+    ):
+        build_package(tiny.file("source.onnx"), tmp_path / "source.pt2")
+
+
+def test_a_compiler_that_fails_is_typed(
+    tiny: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(program: object, **settings: object) -> None:
+        raise torch_package.CppCompileError(["g++"], "out of disk")
+
+    monkeypatch.setattr(torch_package, "aoti_compile_and_package", fail)
+    with pytest.raises(BackendError, match=r"AOTInductor cannot compile the graph.*out of disk"):
+        build_package(tiny.file("source.onnx"), tmp_path / "source.pt2")

@@ -1,0 +1,92 @@
+"""The commands `flowpose bundle`, `unbundle` and `deploy`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from tiny_graphs import make_artifact
+from typer.testing import CliRunner
+
+from flowpose import cli_bundle, own_wheel
+from flowpose.errors import ArtifactError, FlowposeError, MissingDependency, SpecError
+
+app = typer.Typer(pretty_exceptions_enable=False)
+for command in (cli_bundle.bundle, cli_bundle.unbundle, cli_bundle.deploy):
+    app.command()(command)
+
+
+def call(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if isinstance(result.exception, FlowposeError):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_artifact(tmp_path / "tiny").path
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    path = tmp_path / "flowpose-0.1.0-py3-none-any.whl"
+    path.write_bytes(b"a wheel")
+    return path
+
+
+def test_bundle_unbundle_and_the_printed_commands(tmp_path: Path, model: Path, wheel: Path) -> None:
+    made = call("bundle", model, "--target", "cpu", "-o", tmp_path / "b.tar", "--wheel", wheel, "--json")
+    record = json.loads(made.stdout)
+    assert (record["targets"], record["signed"]) == ({"cpu": "targets/cpu.yaml"}, False)
+    opened = json.loads(call("unbundle", tmp_path / "b.tar", "--into", tmp_path / "o", "--json").stdout)
+    assert opened["sha256"] == record["sha256"]
+    text = call("deploy", tmp_path / "b.tar", "--host", "me@board", "--target", "cpu").stdout
+    assert text.startswith("#!/bin/sh\nset -eu\n\n# 1 check: ")
+    plan = json.loads(
+        call("deploy", tmp_path / "b.tar", "--host", "me@board", "--target", "cpu", "--json").stdout
+    )
+    assert not plan["run"]
+    assert all(shlex.join(step["argv"]) in text for step in plan["steps"])
+
+
+def test_the_next_command_is_said(tmp_path: Path, model: Path) -> None:
+    made = call("bundle", model, "--target", "cpu", "-o", tmp_path / "b", "--no-wheel")
+    assert made.stdout == f"{tmp_path / 'b'}\n"
+
+
+def test_deploy_from_a_step_prints_the_rest(tmp_path: Path, model: Path, wheel: Path) -> None:
+    call("bundle", model, "--target", "cpu", "-o", tmp_path / "b.tar", "--wheel", wheel)
+    text = call("deploy", tmp_path / "b.tar", "--host", "b", "--target", "cpu", "--from", "bench").stdout
+    assert "# 1 bench: " in text
+    assert "# 2 fetch: " in text
+    assert "compile: " not in text
+
+
+def test_what_is_asked_wrongly(tmp_path: Path, model: Path, wheel: Path) -> None:
+    both = call("bundle", model, "--target", "cpu", "-o", tmp_path / "b", "--wheel", wheel, "--no-wheel")
+    assert both.exit_code == 2
+    with pytest.raises(SpecError, match=r"bundle.precision: unknown value, got 'int7'"):
+        call("bundle", model, "--target", "cpu", "-o", tmp_path / "b", "--no-wheel", "--precision", "int7")
+
+
+def test_a_wheel_is_built_from_a_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_wheel, "CHECKOUT", tmp_path)
+    with pytest.raises(ArtifactError, match=r"is no checkout of flowpose.*--wheel FILE"):
+        own_wheel.build_wheel(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    monkeypatch.setattr(own_wheel, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match="needs the package hatchling"):
+        own_wheel.build_wheel(tmp_path)
+
+
+def test_a_wheel_that_cannot_be_built_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hatchling")
+    monkeypatch.setattr(own_wheel, "CHECKOUT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    with pytest.raises(ArtifactError, match="hatchling built no wheel"):
+        own_wheel.build_wheel(tmp_path / "out")

@@ -1,0 +1,76 @@
+"""TensorRT's timing cache: how fast each kernel was, so that the next build need not time it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowpose.compile.building import Say
+from flowpose.errors import BackendError
+from flowpose.runtime.tensorrt_library import Log
+
+
+def timing_cache_name(identity: Mapping[str, str]) -> str:
+    """Returns the file name of the cache that fits a machine: no other device, power mode or version can use it.
+
+    Args:
+        identity: of `TensorRt.identity`; for example timing-sm8.7-8sms-tensorrt10.3.0-driver12.6.cache.
+    """
+    return "timing-sm{sm}-{sms}sms-tensorrt{tensorrt}-driver{driver}.cache".format(**identity)
+
+
+def use_timing_cache(config: Any, path: Path, log: Log, say: Say) -> None:
+    """Makes a builder's configuration use a cache file, or an empty cache where there is none that fits.
+
+    Args:
+        config: `tensorrt.IBuilderConfig`.
+        path: the file; it need not exist.
+        log: TensorRT's messages.
+        say: is told when the file belongs to another device or version and is set aside.
+
+    Raises:
+        BackendError: the file cannot be read, or TensorRT takes no cache.
+    """
+    cache = config.create_timing_cache(b"")
+    data = _read(path)
+    if data:
+        found = config.create_timing_cache(data)
+        if found is None or not cache.combine(found, ignore_mismatch=False):
+            what = "is of another device or TensorRT and is replaced: this build times every kernel"
+            say(f"{path} {what} ({log.errors()})")
+    if not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise BackendError(path, f"TensorRT takes no timing cache ({log.errors()})", fix="build without one")
+
+
+def keep_timing_cache(config: Any, path: Path) -> None:
+    """Writes what a build has measured to the cache file, all of it or nothing."""
+    write_whole(path, config.get_timing_cache().serialize())
+
+
+def write_whole(path: Path, data: Any) -> None:
+    """Writes a file, all of it or nothing, and makes its folder.
+
+    Args:
+        path: replaced if it exists.
+        data: bytes or what has a buffer of them.
+
+    Raises:
+        BackendError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise BackendError(path, f"cannot be written ({error.strerror})", fix="room on the disk") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise BackendError(path, f"cannot be read ({error.strerror})") from error
