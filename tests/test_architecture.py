@@ -32,7 +32,7 @@ ALLOWED = {"spec/base.py"}  # the base of the spec records, and nothing else
 DEVICE = (
     "flowpose.runtime",
     "flowpose.compile",
-    "flowpose.device.doctor",
+    "flowpose.doctoring",
     "flowpose.targeting",
     "flowpose.bench",
     "flowpose.report",

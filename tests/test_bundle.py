@@ -25,8 +25,8 @@ import flowpose
 from flowpose import bundle as bundles
 from flowpose import sealed_files
 from flowpose.artifact import open_artifact
-from flowpose.bundle import Bundle, open_bundle, read_bundle, seal
-from flowpose.bundle_record import Compiling, rendered
+from flowpose.bundle import Bundle, check_bundle, open_bundle, read_bundle, seal
+from flowpose.bundle_record import Compiling, parsed, rendered
 from flowpose.errors import (
     ArtifactError,
     FlowposeError,
@@ -477,6 +477,28 @@ def test_a_record_that_is_written_otherwise_is_refused(tmp_path: Path, sealed: P
         open_bundle(sealed, tmp_path / "opened")
 
 
+def with_raw_record(sealed: Path, raw: bytes) -> None:
+    rebuilt(sealed, lambda tar, at, data: plain(tar, at, raw) is not None if at == "bundle.json" else True)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b""), (b"[", b"]"), (b'{"a":', b"")])
+def test_a_record_of_brackets_is_refused(
+    tmp_path: Path, sealed: Path, opening: bytes, closing: bytes
+) -> None:
+    with_raw_record(sealed, opening * 100_000 + closing * 100_000)
+    for read in (read_bundle, lambda path: open_bundle(path, tmp_path / "opened")):
+        with pytest.raises(IntegrityError, match=r"b.tar/bundle.json: is nested too deeply.* Fix: "):
+            read(sealed)
+    assert left(tmp_path) == ["b.tar"]
+
+
+@pytest.mark.parametrize("depth", range(1, 1100, 60))
+@pytest.mark.parametrize("text", ['{"format": 1, "versions": {"a": %s}}', '{"format": 1, "files": %s}', "%s"])
+def test_a_record_nested_to_any_depth_is_refused(depth: int, text: str) -> None:
+    with pytest.raises(FlowposeError):
+        parsed(Path("bundle.json"), (text % ("[" * depth + "]" * depth)).encode())
+
+
 @pytest.mark.parametrize("name", ["no.tar", "no.tar.gz", "no"])
 def test_no_such_bundle(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtifactError, match="no such bundle"):
@@ -613,6 +635,52 @@ def test_a_changed_record_breaks_the_signature(
     open_bundle(made.path, tmp_path / "unasked")
     with pytest.raises(IntegrityError, match="the signature is not one by"):
         open_bundle(made.path, tmp_path / "opened", key=keys[1])
+
+
+@pytest.mark.parametrize("signature", [True, False])
+def test_a_record_that_another_may_have_written_is_not_parsed(
+    tmp_path: Path,
+    model: Path,
+    keys: tuple[Path, Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    signature: bool,
+) -> None:
+    made = signed(tmp_path, model, keys[0])
+    rebuilt(made.path, only_if(lambda at: signature or at != "bundle.sig"))
+    with_raw_record(made.path, b"[" * 200_000)
+    monkeypatch.setattr(bundles, "parsed", lambda *_: pytest.fail("parsed before its signature was checked"))
+    for read in (
+        lambda: read_bundle(made.path, key=keys[1]),
+        lambda: check_bundle(made.path, keys[1]),
+        lambda: open_bundle(made.path, tmp_path / "opened", key=keys[1]),
+    ):
+        with pytest.raises(
+            IntegrityError, match="the signature is not one by" if signature else "is not signed"
+        ):
+            read()
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s"])
+def test_a_bundle_is_checked_where_it_lies(
+    tmp_path: Path, model: Path, keys: tuple[Path, Path, Path], name: str
+) -> None:
+    made = signed(tmp_path, model, keys[0], name)
+    assert check_bundle(made.path, keys[1]) == read_bundle(made.path, key=keys[1]) == made
+    with pytest.raises(IntegrityError, match="the signature is not one by"):
+        check_bundle(made.path, keys[2])
+    assert left(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("attack", ["flipped byte", "longer file", "missing file", "unlisted file", "fifo"])
+def test_a_signed_bundle_with_another_file_is_refused_where_it_lies(
+    tmp_path: Path, model: Path, keys: tuple[Path, Path, Path], attack: str
+) -> None:
+    made = signed(tmp_path, model, keys[0])
+    change, text = ATTACKS[attack]
+    rebuilt(made.path, change)
+    assert read_bundle(made.path, key=keys[1]).record == made.record
+    with pytest.raises(IntegrityError, match=text):
+        check_bundle(made.path, keys[1])
 
 
 def test_a_missing_signature_is_refused_where_a_key_is_given(

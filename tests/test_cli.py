@@ -84,7 +84,8 @@ def test_listings(flowpose: Call, kind: str) -> None:
     assert [each["name"] for each in said.json] == sorted(shipped(kind))
     assert all(each["about"] and Path(each["path"]).is_file() for each in said.json)
     plain = flowpose(kind)
-    assert all(name in plain.out for name in shipped(kind)) and "next: flowpose run" in plain.err
+    then = {"recipes": "flowpose run", "targets": "flowpose predict"}[kind]
+    assert all(name in plain.out for name in shipped(kind)) and f"next: {then}" in plain.err
 
 
 def test_listing_models(flowpose: Call) -> None:

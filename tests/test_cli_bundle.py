@@ -13,7 +13,7 @@ from tiny_graphs import make_artifact
 from typer.testing import CliRunner
 
 from flowpose import cli_bundle, own_wheel
-from flowpose.errors import ArtifactError, FlowposeError, MissingDependency, SpecError
+from flowpose.errors import ArtifactError, FlowposeError, IntegrityError, MissingDependency, SpecError
 
 app = typer.Typer(pretty_exceptions_enable=False)
 for command in (cli_bundle.bundle, cli_bundle.unbundle, cli_bundle.deploy):
@@ -65,6 +65,51 @@ def test_deploy_from_a_step_prints_the_rest(tmp_path: Path, model: Path, wheel: 
     assert "# 1 bench: " in text
     assert "# 2 fetch: " in text
     assert "compile: " not in text
+
+
+def test_a_release_is_given_as_owners_know_it(tmp_path: Path, model: Path, wheel: Path) -> None:
+    board, packed = "jetson-orin-nano-8gb", tmp_path / "b.tar"
+    call("bundle", model, "--target", board, "-o", packed, "--wheel", wheel, "--no-fp16")
+
+    def planned(*release: str) -> str:
+        text: str = call("deploy", packed, "--host", "b", "--target", board, *release).stdout
+        return text
+
+    assert planned("--jetpack", "6.2.1") == planned("--jetpack", "6.2.2") == planned("--jetpack", "6.2")
+    assert planned("--jetpack", "7.2.1") == planned("--jetpack", "7.2") != planned("--jetpack", "6.2")
+    with pytest.raises(SpecError, match=r"got '6\.1', expected one of 6\.2, 6\.2\.1, 6\.2\.2, 7\.2, 7\.2\.1"):
+        planned("--jetpack", "6.1")
+    with pytest.raises(SpecError, match=r"jetpack: got None, expected one of 6\.2, 7\.2"):
+        planned()
+
+
+def test_a_release_for_a_target_without_any_is_refused(tmp_path: Path, model: Path, wheel: Path) -> None:
+    call("bundle", model, "--target", "cpu", "-o", tmp_path / "b.tar", "--wheel", wheel)
+    with pytest.raises(SpecError, match=r"target cpu has no releases, got '6\.2\.1', expected none"):
+        call("deploy", tmp_path / "b.tar", "--host", "b", "--target", "cpu", "--jetpack", "6.2.1")
+
+
+def test_deploy_with_a_key_refuses_what_is_not_signed(tmp_path: Path, model: Path, wheel: Path) -> None:
+    pytest.importorskip("cryptography")
+    call("bundle", model, "--target", "cpu", "-o", tmp_path / "b.tar", "--wheel", wheel)
+    with pytest.raises(IntegrityError, match="is not signed, expected a signature by"):
+        call("deploy", tmp_path / "b.tar", "--host", "b", "--target", "cpu", "--key", tmp_path / "me.pub")
+
+
+def test_deploy_with_a_key_checks_every_file(tmp_path: Path, model: Path, wheel: Path) -> None:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from cryptography.hazmat.primitives import serialization as form
+
+    key, pem = ed25519.Ed25519PrivateKey.generate(), form.Encoding.PEM
+    (tmp_path / "me").write_bytes(key.private_bytes(pem, form.PrivateFormat.PKCS8, form.NoEncryption()))
+    public = key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "me.pub").write_bytes(public)
+    packed, asked = tmp_path / "b.tar", ("--host", "b", "--target", "cpu", "--key", tmp_path / "me.pub")
+    call("bundle", model, "--target", "cpu", "-o", packed, "--wheel", wheel, "--key", tmp_path / "me")
+    assert "# 4 key: " in call("deploy", packed, *asked).stdout
+    packed.write_bytes(packed.read_bytes().replace(b"a wheel", b"a whale"))
+    with pytest.raises(IntegrityError, match=r"\.whl: was changed"):
+        call("deploy", packed, *asked, "--run")
 
 
 def test_what_is_asked_wrongly(tmp_path: Path, model: Path, wheel: Path) -> None:

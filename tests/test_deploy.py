@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_graphs import make_artifact
 
 from flowpose.bundle import Bundle, read_bundle, seal
-from flowpose.bundle_record import Compiling
-from flowpose.deploy import Step, from_step, plan, script
+from flowpose.bundle_record import BundleFile, Compiling, rendered
+from flowpose.deploy import DESKTOP, Step, from_step, plan, script
 from flowpose.deploy_run import Outcome, carry_out, run_shown
-from flowpose.errors import DeviceError, MissingDependency, SpecError, TargetMismatch
+from flowpose.errors import (
+    ArtifactError,
+    DeviceError,
+    IntegrityError,
+    MissingDependency,
+    SpecError,
+    TargetMismatch,
+)
 from flowpose.spec.reading import load_target
 from flowpose.spec.target import Release, Target
 
@@ -53,6 +65,27 @@ def cpu() -> Target:
 @pytest.fixture(scope="module")
 def board() -> Target:
     return load_target("cpu-arm64").model_copy(update={"releases": RELEASES})
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A private key, its public key, and another's public key."""
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from cryptography.hazmat.primitives import serialization as form
+
+    made = tmp_path_factory.mktemp("keys")
+    mine, other = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+    pem, bare = form.Encoding.PEM, form.NoEncryption()
+    (made / "mine").write_bytes(mine.private_bytes(pem, form.PrivateFormat.PKCS8, bare))
+    for name, key in (("mine.pub", mine), ("other.pub", other)):
+        (made / name).write_bytes(key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo))
+    return made / "mine", made / "mine.pub", made / "other.pub"
+
+
+@pytest.fixture
+def signed(folder: Path, keys: tuple[Path, Path, Path], tmp_path: Path) -> Bundle:
+    wheel = folder / "flowpose-0.1.0-py3-none-any.whl"
+    return seal(folder / "tiny", ["cpu"], tmp_path / "signed.tar", wheel=wheel, key=keys[0])
 
 
 def commands(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
@@ -92,8 +125,10 @@ def test_the_plan_of_a_tar_is_these_commands(bundle: Bundle, cpu: Target, tmp_pa
     )
     assert found["verify"][2] == f"{flowpose} verify {engine}"
     assert found["bench"][2] == f"{flowpose} bench {engine} --target {target} --json > flowpose/latency.json"
+    into = tmp_path / "results"
     assert found["fetch"] == (
-        "rsync", "-a", f"{HOST}:flowpose/compile.json", f"{HOST}:flowpose/latency.json", f"{tmp_path / 'results'}/"
+        "/bin/sh", "-c",
+        f"mkdir -p {into} && rsync -a {HOST}:flowpose/compile.json {HOST}:flowpose/latency.json {into}/",
     )  # fmt: skip
 
 
@@ -139,13 +174,99 @@ def test_a_jetpack_brings_its_python_and_the_bindings_of_its_cuda(
     assert f".whl {beside} && " in found["install"][2]
 
 
-def test_a_key_is_copied_and_asked_for(bundle: Bundle, cpu: Target, tmp_path: Path) -> None:
-    steps = plan(bundle, HOST, cpu, key=tmp_path / "me.pub")
+def test_a_pc_gets_the_libraries_of_its_gpu_and_a_board_has_them(bundle: Bundle, cpu: Target) -> None:
+    def planned(name: str, jetpack: str | None = None) -> dict[str, tuple[str, ...]]:
+        target = load_target(name)
+        files = {**bundle.record.targets, name: bundle.record.targets["cpu"]}
+        record = bundle.record.model_copy(update={"targets": files})
+        return commands(plan(replace(bundle, record=record), HOST, target, jetpack=jetpack))
+
+    wheel, python = "flowpose/wheel/flowpose-0.1.0-py3-none-any.whl", "flowpose/venv/bin/python"
+    for name in ("rtx-4090", "h100"):
+        found = planned(name)
+        assert found["install"][2] == (
+            f"{python} -m pip install '{wheel}[tensorrt,nvidia]'"
+            f" && {python} -m pip install --no-deps --force-reinstall {wheel}"
+        )
+        assert shlex.split(found["check"][2])[3:] == ["", "10000", "ensurepip"]
+    assert "[tensorrt" not in planned("jetson-orin-nano-8gb", "6.2")["install"][2]
+    assert "[tensorrt" not in planned("cpu")["install"][2]
+
+
+def test_the_extras_that_are_installed_are_those_of_the_wheel() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    assert all(re.search(rf"^{name} = \[", text, re.MULTILINE) for name in DESKTOP.split(","))
+
+
+# With a key
+
+
+def test_a_key_is_copied_and_asked_for(signed: Bundle, cpu: Target, keys: tuple[Path, Path, Path]) -> None:
+    steps = plan(signed, HOST, cpu, key=keys[1])
     found = commands(steps)
+    digest = hashlib.sha256(keys[1].read_bytes()).hexdigest()[:12]
+    opened = f"flowpose/opened-{signed.record.digest()[:12]}-signer-{digest}"
+    signer = f"flowpose/signer-{digest}.pub"
     assert [step.name for step in steps][2:5] == ["copy", "key", "wheel"]
-    assert found["key"] == ("rsync", "-a", str(tmp_path / "me.pub"), f"{HOST}:flowpose/signer.pub")
-    assert found["unbundle"][2].endswith("--key flowpose/signer.pub")
+    assert found["key"] == ("rsync", "-a", str(keys[1]), f"{HOST}:{signer}")
+    assert found["unbundle"][2] == (
+        f"test -d {opened} || flowpose/venv/bin/flowpose unbundle flowpose/bundle.tar --into {opened} --key {signer}"
+    )
+    assert f"compile {opened}/model --target {opened}/targets/cpu.yaml " in found["compile"][2]
     assert ".whl cryptography && " in found["install"][2]
+
+
+def rewritten(bundle: Bundle, wheel: bytes, *, record: bool) -> Bundle:
+    """The bundle with another wheel in it; with `record` its digest and size are written into bundle.json."""
+    with tarfile.open(bundle.path) as tar:
+        files = {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
+    name = str(bundle.record.wheel)
+    files[name] = wheel
+    if record:
+        listed = BundleFile(size=len(wheel), sha256=hashlib.sha256(wheel).hexdigest())
+        changed = bundle.record.model_copy(update={"files": {**bundle.record.files, name: listed}})
+        files["bundle.json"] = rendered(changed)
+    with tarfile.open(bundle.path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for title, data in files.items():
+            info = tarfile.TarInfo(title)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("record", "text"), [(True, "the signature is not one by"), (False, r"\.whl: was changed")]
+)
+def test_with_a_key_nothing_is_planned_for_a_wheel_that_was_not_signed(
+    signed: Bundle, cpu: Target, keys: tuple[Path, Path, Path], record: bool, text: str
+) -> None:
+    changed = rewritten(signed, b"a whale", record=record)
+    assert len(plan(changed, HOST, cpu)) == len(NAMES)
+    with pytest.raises(IntegrityError, match=text):
+        plan(changed, HOST, cpu, key=keys[1])
+
+
+def test_with_a_key_the_bundle_must_be_signed_by_its_owner(
+    bundle: Bundle, signed: Bundle, cpu: Target, keys: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(IntegrityError, match="is not signed, expected a signature by"):
+        plan(bundle, HOST, cpu, key=keys[1])
+    with pytest.raises(IntegrityError, match="the signature is not one by"):
+        plan(signed, HOST, cpu, key=keys[2])
+    with pytest.raises(ArtifactError, match="the key cannot be read"):
+        plan(signed, HOST, cpu, key=tmp_path / "no.pub")
+
+
+def test_the_plan_is_made_of_what_was_checked(
+    signed: Bundle, cpu: Target, keys: tuple[Path, Path, Path]
+) -> None:
+    """A record that was read before is not believed where a key is given."""
+    name = str(signed.record.wheel)
+    wrong = BundleFile(size=7, sha256="0" * 64)
+    other = replace(
+        signed, record=signed.record.model_copy(update={"files": {**signed.record.files, name: wrong}})
+    )
+    assert plan(other, HOST, cpu, key=keys[1]) == plan(signed, HOST, cpu, key=keys[1])
 
 
 def test_planning_twice_is_the_same_and_touches_nothing(bundle: Bundle, cpu: Target, tmp_path: Path) -> None:
@@ -226,10 +347,13 @@ def test_a_shell_gives_every_program_exactly_its_arguments(
 ) -> None:
     tell = f'{sys.executable} -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$(basename "$0")" "$@" >> "$TOLD"'
     env = {**stand_ins(tmp_path / "bin", ssh=tell, rsync=tell), "TOLD": str(tmp_path / "told")}
-    steps = plan(bundle, HOST, board, jetpack="6.2")
+    results = tmp_path / "it's $HOME/results"
+    steps = plan(bundle, HOST, board, jetpack="6.2", results=results)
     subprocess.run(["sh"], input=script(steps), text=True, env=env, check=True)
     told = [tuple(json.loads(line)) for line in (tmp_path / "told").read_text().splitlines()]
-    assert told == [step.argv for step in steps]
+    assert told[:-1] == [step.argv for step in steps[:-1]]
+    measured = (f"{HOST}:flowpose/compile.json", f"{HOST}:flowpose/latency.json")
+    assert told[-1] == ("rsync", "-a", *measured, f"{results}/")
 
 
 def test_the_script_stops_at_the_first_failure_and_explains_each_step(bundle: Bundle, cpu: Target) -> None:
@@ -304,7 +428,7 @@ RSYNC = """
 while [ "${1#-}" != "$1" ]; do shift; done
 place() { case "$1" in *@*:*) echo "$DEVICE/${1#*:}";; *) echo "$1";; esac; }
 for last; do :; done
-case "$last" in */) mkdir -p "$(place "$last")";; esac
+case "$last" in */) [ -d "$(place "$last")" ] || mkdir "$(place "$last")" || exit 11;; esac
 while [ $# -gt 1 ]; do cp -r "$(place "$1")" "$(place "$last")"; shift; done
 """
 VENV_PYTHON = f'[ "$2" = pip ] && exit 0\nexec {sys.executable} "$@"'
@@ -340,6 +464,27 @@ def test_a_deployment_on_a_stand_in_device(bundle: Bundle, cpu: Target, tmp_path
     assert [line.split()[0] for line in called] == ["unbundle", "doctor", "compile", "verify", "bench"]
     assert carry_out(steps) == NAMES  # again: what is unpacked is kept
     assert [line.split()[0] for line in (device / "called").read_text().splitlines()].count("unbundle") == 1
+
+
+def test_what_was_measured_comes_into_a_folder_that_is_made(
+    bundle: Bundle, cpu: Target, tmp_path: Path, device: Path
+) -> None:
+    steps = plan(bundle, HOST, cpu, results=tmp_path / "a/b b/c")
+    for name in ("compile.json", "latency.json"):
+        (device / "flowpose" / name).write_text("{}")
+    assert carry_out(from_step(steps, "fetch")) == ("fetch",)
+    assert sorted(path.name for path in (tmp_path / "a/b b/c").iterdir()) == ["compile.json", "latency.json"]
+
+
+def test_what_was_opened_unasked_is_opened_again_with_a_key(
+    signed: Bundle, cpu: Target, keys: tuple[Path, Path, Path], tmp_path: Path, device: Path
+) -> None:
+    carry_out(plan(signed, HOST, cpu, results=tmp_path / "results"))
+    steps = plan(signed, HOST, cpu, key=keys[1], results=tmp_path / "results")
+    for _ in range(2):
+        carry_out(steps)
+    called = [line for line in (device / "called").read_text().splitlines() if line.startswith("unbundle")]
+    assert len(called) == 2 and "--key" not in called[0] and "--key" in called[1]
 
 
 def test_a_changed_wheel_stops_the_deployment(

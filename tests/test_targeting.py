@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowpose.device.facts import Device
+from flowpose.device.nvml import Absent
 from flowpose.errors import TargetMismatch
 from flowpose.spec.find import shipped
 from flowpose.spec.reading import load_target
@@ -42,7 +43,11 @@ def test_every_gpu_and_module_stands_in_one_target_alone() -> None:
             "x86_64",
             r"RTX 4080.*copied from rtx-40.0",
         ),
-        (Device(kind="nvidia", name="NVIDIA X1", sm="99.0"), "x86_64", r"found_by: \[NVIDIA X1\]`$"),
+        (
+            Device(kind="nvidia", name="NVIDIA X1", sm="99.0"),
+            "x86_64",
+            r"found_by: \[NVIDIA X1\]`; or --target cpu$",
+        ),
         (Device(**JETSON, module=None), "aarch64", "Jetson Orin Nano Developer Kit"),
         (Device(kind="cpu", name="a chip"), "riscv64", "riscv64.*arch: any"),
     ],
@@ -50,6 +55,13 @@ def test_every_gpu_and_module_stands_in_one_target_alone() -> None:
 def test_an_unknown_machine_is_refused_with_the_file_to_write(device: Device, arch: str, text: str) -> None:
     with pytest.raises(TargetMismatch, match=text):
         target_of(device, arch)
+
+
+def test_a_driver_without_the_package_that_asks_it_is_told() -> None:
+    """Or a GPU machine would be taken for its processor."""
+    seen = Device(kind="cpu", name="AMD EPYC", driver="570.1", no_gpu=Absent("package", "not installed"))
+    with pytest.raises(TargetMismatch, match=r"cannot tell which NVIDIA GPU.*nvidia-ml-py.*--target NAME"):
+        target_of(seen, "x86_64")
 
 
 def test_processors_name_targets_of_their_own() -> None:

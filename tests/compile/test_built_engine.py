@@ -43,7 +43,7 @@ def test_an_engine_holds_what_was_built_and_what_it_was_built_of(engine: Artifac
     assert (manifest.backend, manifest.precision) == ("tensorrt", "int8")
     built = {graph.name: graph for graph in manifest.graphs if graph.backend == "tensorrt"}
     assert built["frame"].file == "frame.int8.tensorrt.engine" and built["source"].precision == "fp32"
-    assert {"tensorrt", "gpu", "sm", "sms", "driver"} <= manifest.built_for.keys()
+    assert {"tensorrt", "gpu", "sm", "sms", "cuda"} <= manifest.built_for.keys()
     assert {graph.file for graph in manifest.graphs if graph.backend is None} >= {
         "source.onnx",
         "frame.int8.onnx",
@@ -109,7 +109,7 @@ def test_another_gpu_is_refused(machine: Machine, engine: Artifact) -> None:
 
 def test_another_power_mode_is_refused(machine: Machine, tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
     status = tmp_path / "status"
-    status.write_text("pmode:0002\n")
+    status.write_text("pmode:0002 fmode:quiet\n")
     monkeypatch.setattr("flowpose.runtime.machine.POWER_MODE", status)
     engine = compile_graph(tiny, target(), tmp_path / "out", Request(precision="fp32"), rounds=3, warmup=1)
     assert engine.manifest.built_for["power_mode"] == "2"

@@ -11,6 +11,7 @@ from tiny_graphs import HEIGHT, WIDTH, NumpyBackend, NumpyGraph, make_artifact, 
 
 from flowpose.artifact import Artifact
 from flowpose.compile import Entry, Quality, Request, compile_graph, decide, engine_key
+from flowpose.compile.candidates import usable_backends
 from flowpose.errors import ArtifactError, TargetMismatch
 from flowpose.runtime import BACKENDS, load
 from flowpose.runtime.backend import BackendEntry
@@ -281,3 +282,18 @@ def test_an_engine_for_another_processor_is_not_loaded(tiny: Artifact, tmp_path:
     with pytest.raises(TargetMismatch, match="for another processor"):
         load(away.path)
     assert np.isfinite(engine.manifest.measurements[0].value)
+
+
+def test_a_backend_that_would_build_for_another_gpu_is_refused(monkeypatch) -> None:
+    """PyTorch without CUDA builds for the processor, and must not pass for an H200."""
+    monkeypatch.setattr(NumpyBackend, "identity", lambda self: {"torch": "2.13.0", "cpu": "AVX512"})
+    plant(monkeypatch, **{"torch-compile": NumpyBackend})
+    gpu = {"sm": "9.0", "found_by": ["NVIDIA H200"], "ops": {"fp16": 4096}, "modes": [MODE]}
+    there = target(backends=("torch-compile",), gpu=gpu, sources={"gpu": "a test"})
+    with pytest.raises(
+        TargetMismatch, match=r"torch-compile sees another GPU, got SM of none, expected SM 9\.0"
+    ):
+        usable_backends(there)
+
+
+MODE = {"name": "boost", "sms": 132, "mhz": 1830, "bandwidth": 4800, "default": True}

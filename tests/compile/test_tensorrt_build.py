@@ -132,16 +132,47 @@ def test_an_old_tensorrt_is_refused(machine: Machine, graph: Path) -> None:
 
 
 def test_a_timing_cache_spares_the_second_build(machine: Machine, graph: Path) -> None:
-    from flowpose.compile.tensorrt_cache import timing_cache_name
-    from flowpose.runtime.tensorrt import TensorRt
-
-    cache, said = graph.parent / "caches" / timing_cache_name(TensorRt().identity()), list[str]()
-    assert cache.name == "timing-sm8.7-8sms-tensorrt10.3.0-driver12.6.cache"
+    cache, said = graph.parent / "caches" / "timing.cache", list[str]()
     build(graph, said.append, timing_cache=cache)
     first = len(machine.timed)
     build(graph, said.append, timing_cache=cache)
     assert first == 11 and len(machine.timed) == first and len(said) == 2
     assert left(cache.parent) == {cache.name}
+
+
+NVIDIA = "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "name"),
+    [
+        (None, None, "timing-tensorrt10.3.0-gpuOrin-sm8.7-sms8-cuda12.6.cache"),
+        (
+            "pmode:0002 fmode:quiet",
+            None,
+            "timing-power_mode2-tensorrt10.3.0-gpuOrin-sm8.7-sms8-cuda12.6.cache",
+        ),
+        (
+            "pmode:0000",
+            NVIDIA,
+            "timing-power_mode0-tensorrt10.3.0-gpuOrin-sm8.7-sms8-cuda12.6-driver540.4.0.cache",
+        ),
+    ],
+)
+def test_a_timing_cache_is_named_after_all_that_it_depends_on(
+    machine: Machine, tmp_path: Path, status: str | None, driver: str | None, name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from flowpose.compile.building import timing_cache_name
+    from flowpose.runtime.tensorrt import TensorRt
+
+    for constant, text in {"POWER_MODE": status, "DRIVER": driver}.items():
+        monkeypatch.setattr(f"flowpose.runtime.machine.{constant}", tmp_path / constant)
+        if text is not None:
+            (tmp_path / constant).write_text(text)
+    assert timing_cache_name(TensorRt()) == name
+    machine.name = "NVIDIA RTX 4000 SFF/Ada"
+    assert "-gpuNVIDIA_RTX_4000_SFF_Ada-" in timing_cache_name(TensorRt())
 
 
 @pytest.mark.usefixtures("machine")
@@ -153,7 +184,10 @@ def test_what_compile_calls_keeps_cache_and_log_in_its_folders(graph: Path) -> N
     options = Options(threads=1, cache=folder / "cache", logs=folder / "logs", workspace_mb=300)
     build(graph, folder / "frame.engine", "fp32", options, lambda text: None)
     assert left(folder / "logs") == {"frame.engine.log"}
-    assert left(folder / "cache") == {"timing-sm8.7-8sms-tensorrt10.3.0-driver12.6.cache"}
+    from flowpose.compile.building import timing_cache_name
+    from flowpose.runtime.tensorrt import TensorRt
+
+    assert left(folder / "cache") == {timing_cache_name(TensorRt())}
 
 
 @pytest.mark.parametrize("damage", ["other", "corrupt"])

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import tiny_graphs
 import torch
+from torch._dynamo.exc import Unsupported, UserError, UserErrorType
+from torch._export.error import ExportError, ExportErrorType
+from torch._export.verifier import SpecViolationError
 from torch._inductor import config
 
 from flowpose.artifact import Artifact
@@ -83,3 +86,56 @@ def test_a_compiler_that_fails_is_typed(
     monkeypatch.setattr(torch_package, "aoti_compile_and_package", fail)
     with pytest.raises(BackendError, match=r"AOTInductor cannot compile the graph.*out of disk"):
         build_package(tiny.file("source.onnx"), tmp_path / "source.pt2")
+
+
+@pytest.mark.parametrize("where", ["torch_module", "exported", "aoti_compile_and_package"])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore"),
+            r"CUDA out of memory. Tried 2 GiB\)",
+        ),
+        (UserError(UserErrorType.INVALID_INPUT, "an input"), "an input"),
+        (Unsupported("a graph break", "a graph break"), "a graph break"),
+        (SpecViolationError("an operator that is not exported"), "not exported"),
+        (ExportError(ExportErrorType.NOT_SUPPORTED, "sizes"), "sizes"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_a_failure_of_torch_is_typed(
+    tiny: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, text: str
+) -> None:
+    def fail(*given: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch_package, where, fail)
+    with pytest.raises(BackendError, match=f"AOTInductor cannot compile the graph.*{text}"):
+        build_package(tiny.file("source.onnx"), tmp_path / "source.pt2")
+
+
+def test_what_is_no_failure_of_torch_is_not_hidden(
+    tiny: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_package, "exported", lambda module, device: [][0])
+    with pytest.raises(IndexError):
+        build_package(tiny.file("source.onnx"), tmp_path / "source.pt2")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_gpus_products_are_not_rounded_to_tf32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    before, seen = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32), []
+    module = SimpleNamespace(inputs=(), outputs=(), to=lambda device: module)
+    monkeypatch.setattr(torch_package, "torch_module", lambda graph, dtype, rendering: module)
+    monkeypatch.setattr(torch_package, "exported", lambda module, device: None)
+    monkeypatch.setattr(
+        torch_package, "aoti_compile_and_package",
+        lambda program, **settings: seen.append(
+            (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        ),
+    )  # fmt: skip
+    build_package(tmp_path / "frame.onnx", tmp_path / "frame.pt2", device=device)
+    assert seen == [(False, False) if device == "cuda" else before]
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before

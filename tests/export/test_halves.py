@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,9 @@ from micro_line import Line
 from onnx import TensorProto, helper, numpy_helper
 
 from flowpose.artifact import Artifact, open_artifact
-from flowpose.errors import ArtifactError
+from flowpose.errors import ArtifactError, MissingDependency
+from flowpose.export import halves
+from flowpose.export.autocast import in_order
 from flowpose.export.halves import GPU, widened, with_halves
 from flowpose.export.tensorrt_rules import findings
 from flowpose.runtime import load
@@ -94,3 +100,123 @@ def test_stored_weights_are_made_wide_and_nothing_else_changes() -> None:
     assert [node.op_type for node in wide.graph.node] == ["Mul"]
     (held,) = wide.graph.initializer
     assert held.name == "w" and np.array_equal(numpy_helper.to_array(held), codes * scale)
+
+
+# Reproducible: the same bytes whatever the hashes of names are in a process
+
+PLACES = 6
+CONVERT = """
+import sys
+import numpy as np, onnx
+from flowpose.export.autocast import with_fp16
+made = with_fp16(onnx.load(sys.argv[1]), dict(np.load(sys.argv[2])))
+open(sys.argv[3], "wb").write(made.SerializeToString(deterministic=True))
+"""
+HALVES = """
+import sys
+from flowpose.artifact import open_artifact
+from flowpose.export.halves import with_halves
+with_halves(open_artifact(sys.argv[1]), sys.argv[2])
+"""
+
+
+def with_seed(seed: int, code: str, *arguments: Path) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def finished(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+
+
+def sampling() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Pictures that are brightened (fp16), sampled (fp32), scaled and joined: casts at every border."""
+    rng, node, value = np.random.default_rng(0), helper.make_node, helper.make_tensor_value_info
+    nodes, constants, example = [], [], {}
+    for i in range(PLACES):
+        nodes += [
+            node("Add", [f"x{i}", f"b{i}"], [f"a{i}"], name=f"add{i}"),
+            node("GridSample", [f"a{i}", "grid"], [f"s{i}"], name=f"sample{i}"),
+            node("Mul", [f"s{i}", f"b{i}"], [f"m{i}"], name=f"mul{i}"),
+        ]
+        constants.append(numpy_helper.from_array(rng.normal(size=(1, 3, 1, 1)).astype(np.float32), f"b{i}"))
+        example[f"x{i}"] = rng.normal(size=(1, 3, 4, 4)).astype(np.float32)
+    example["grid"] = rng.uniform(-1, 1, (1, 4, 4, 2)).astype(np.float32)
+    nodes.append(node("Concat", [f"m{i}" for i in range(PLACES)], ["y"], name="join", axis=1))
+    inputs = [value(name, TensorProto.FLOAT, array.shape) for name, array in example.items()]
+    outputs = [value("y", TensorProto.FLOAT, (1, 3 * PLACES, 4, 4))]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), example
+
+
+def test_fp16_graphs_are_the_same_bytes_under_every_hash_seed(tmp_path: Path) -> None:
+    model, example = sampling()
+    onnx.save(model, tmp_path / "model.onnx")
+    np.savez(tmp_path / "example.npz", **example)
+    made = [tmp_path / f"{seed}.onnx" for seed in (1, 2)]
+    given = (tmp_path / "model.onnx", tmp_path / "example.npz")
+    finished(*(with_seed(seed, CONVERT, *given, out) for seed, out in enumerate(made, 1)))
+    assert made[0].read_bytes() == made[1].read_bytes()
+    halved = onnx.load(made[0])
+    onnx.checker.check_model(halved, full_check=True)
+    assert [node.op_type for node in halved.graph.node].count("Cast") > PLACES
+
+
+@pytest.mark.slow
+def test_the_artifact_is_the_same_bytes_under_another_hash_seed(
+    made: Artifact, graph: Artifact, tmp_path: Path
+) -> None:
+    finished(with_seed(7, HALVES, graph.path, tmp_path))
+    (again,) = tmp_path.glob("*/halves-*")
+    assert again.name == made.path.name
+    assert {name: made.file(name).read_bytes() for name in made.manifest.files} == {
+        name: (again / name).read_bytes() for name in open_artifact(again).manifest.files
+    }
+    assert (again / "manifest.json").read_bytes() == (made.path / "manifest.json").read_bytes()
+
+
+def test_any_order_of_nodes_becomes_the_same_one() -> None:
+    model, _ = sampling()
+    model.graph.node.append(helper.make_node("Neg", ["grid"], ["unused"], name="unused"))
+    shaped = onnx.shape_inference.infer_shapes(model)
+    expected = in_order(onnx.ModelProto.FromString(shaped.SerializeToString()))
+    onnx.checker.check_model(expected, full_check=True)
+    names = [node.name for node in expected.graph.node]
+    assert names == [f"{what}{i}" for i in range(PLACES) for what in ("add", "sample", "mul")] + [
+        "join",
+        "unused",
+    ]
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        for field in (shaped.graph.node, shaped.graph.initializer, shaped.graph.value_info):
+            values = [field[i] for i in rng.permutation(len(field))]
+            del field[:]
+            field.extend(values)
+        assert in_order(shaped).SerializeToString() == expected.SerializeToString()
+
+
+def test_the_key_and_the_manifest_name_what_made_the_halves(
+    made: Artifact, graph: Artifact, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert made.manifest.built_with["nvidia-modelopt"] == metadata.version("nvidia-modelopt")
+    monkeypatch.setattr(halves, "_tools", lambda: {"onnx": onnx.__version__, "nvidia-modelopt": "0.0"})
+    monkeypatch.setattr(halves, "creating", lambda path, **_: pytest.fail(str(path)))
+    with pytest.raises(pytest.fail.Exception, match="halves-") as other:
+        with_halves(graph, root)
+    assert made.path.name not in str(other.value)
+
+
+def test_without_modelopt_it_is_named(
+    graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(halves.metadata, "version", missing)
+    with pytest.raises(
+        MissingDependency, match=r"needs the package nvidia-modelopt\. Fix: pip install flowpose"
+    ):
+        with_halves(graph, tmp_path)

@@ -13,6 +13,7 @@ from flowpose.device.facts import Device, device
 from flowpose.device.nvml import Absent
 from flowpose.device.packages import Python, parse_venv, python, system_tensorrt
 from flowpose.device.processor import Processor
+from flowpose.device.tegrastats import parse_line
 
 SEES = Python("3.10.12", "/usr", False, True, "10.3.0", {"3.10": "10.3.0"})
 RECORDED = Path(__file__).with_name("recorded")
@@ -83,6 +84,43 @@ def test_a_clock_that_is_not_pinned(tuned, now: int, advised: bool) -> None:
     assert ("sudo jetson_clocks" in given) == advised
     if advised:
         assert f"{now} of 1020 MHz" in given["sudo jetson_clocks"]
+
+
+LINE = "RAM 620/7619MB GR3D_FREQ {load}%@[{mhz},0] tj@{heat}C"
+
+
+@pytest.mark.parametrize(("mhz", "advised"), [(306, True), (600, False)])
+def test_a_clock_that_only_tegrastats_tells(tuned, mhz: int, advised: bool) -> None:
+    machine = replace(tuned({STATUS: "pmode:0000"}), gpu_mhz=None, gpu_max_mhz=None)
+    assert "sudo jetson_clocks" not in found(machine)
+    given = found(replace(machine, stats=parse_line(LINE.format(load=1, mhz=mhz, heat=40))))
+    assert ("sudo jetson_clocks" in given) == advised
+    if advised:
+        assert "306 of 612 MHz" in given["sudo jetson_clocks"]
+
+
+def test_a_mode_without_a_limit_tells_no_clock_to_compare(tuned) -> None:
+    machine = replace(tuned(), gpu_mhz=None, gpu_max_mhz=None, gpu_top_mhz=None)
+    stats = parse_line(LINE.format(load=1, mhz=306, heat=40))
+    assert "sudo jetson_clocks" not in found(replace(machine, stats=stats))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "line", "said"),
+    [
+        ({"cpu": 50.0, "tj": 91.2}, 40, "Sensor tj is at 91 C"),
+        ({"tj": 50.0}, 95, None),  # the kernel's own go first
+        ({}, 95, "Sensor tj is at 95 C"),
+        (None, 95, "Sensor tj is at 95 C"),
+        ({}, 89, None),
+    ],
+)
+def test_a_board_that_throttles(tuned, kernel: dict[str, float] | None, line: int, said: str | None) -> None:
+    stats = parse_line(LINE.format(load=99, mhz=1020, heat=line))
+    given = found(replace(tuned(), temperatures=kernel, stats=stats))
+    assert ("sudo jetson_clocks --fan" in given) == (said is not None)
+    if said:
+        assert said in given["sudo jetson_clocks --fan"]
 
 
 def test_the_stuck_clock_of_jetpack_72(tuned) -> None:
@@ -162,8 +200,8 @@ def test_processors(grow, no_driver) -> None:
     [
         (
             replace(SEES, tensorrt="10.2.0.post1"),
-            "TensorRT 10.2.0.post1 is known to be faulty",
-            "pip install",
+            "TensorRT 10.2.0.post1 is known to be faulty. JetPack 6.2 or later brings another",
+            "sudo apt-get install nvidia-jetpack",
         ),
         (
             Python("3.10.12", "/home/a/.venv", True, False, None, {"3.10": "10.3.0"}),
@@ -187,6 +225,23 @@ def test_a_tensorrt_that_is_faulty_or_unseen(tuned, here: Python, text: str, com
     given = found(tuned(), here)
     assert len(given) == 1
     assert text in next(iter(given.values())) and command in str(next(iter(given)))
+
+
+@pytest.mark.parametrize(
+    ("arch", "command"),
+    [
+        ("x86_64", "pip install 'tensorrt>=10.3'"),
+        ("aarch64", "sudo apt-get install nvidia-jetpack"),
+        ("arm64", "sudo apt-get install nvidia-jetpack"),
+    ],
+)
+def test_a_faulty_tensorrt_is_mended_by_pip_only_off_a_board(
+    tuned, monkeypatch: pytest.MonkeyPatch, arch: str, command: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: arch)
+    pc = replace(tuned(), kind="nvidia", cpu=None)
+    (text,) = found(pc, replace(SEES, tensorrt="10.2.0")).items()
+    assert text[0] == command and "10.2.0 is known to be faulty" in text[1]
 
 
 @pytest.mark.parametrize(

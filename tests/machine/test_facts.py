@@ -8,8 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from flowpose.device.facts import Device, device
-from flowpose.device.nvpmodel import NamedMode
 from flowpose.errors import DeviceError
+from flowpose.nvidia_files import NamedMode
 
 
 def test_an_orin_nano(grow, driver) -> None:

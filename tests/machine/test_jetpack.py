@@ -11,10 +11,11 @@ from flowpose.device.jetpack import (
     board,
     jetpack,
     l4t,
+    line_of,
     parse_compatible,
     parse_release,
 )
-from flowpose.errors import DeviceError
+from flowpose.errors import DeviceError, SpecError
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,27 @@ def test_what_a_jetpack_brings() -> None:
     assert new is not None and (new.tensorrt, new.cuda, new.python) == ("10.16.2", "13.2.1", "3.12")
     assert jetpack("38.2") == jetpack("38.2.0")
     assert len({each.l4t for each in JETPACKS}) == len(JETPACKS)
+
+
+LINES = ("JetPack 6.2", "JetPack 7.2")
+
+
+@pytest.mark.parametrize(
+    ("release", "line"),
+    [
+        ("6.2", "JetPack 6.2"), ("6.2.1", "JetPack 6.2"), ("6.2.2", "JetPack 6.2"), ("JetPack 6.2.1", "JetPack 6.2"),
+        ("7.2", "JetPack 7.2"), ("7.2.1", "JetPack 7.2"), ("JetPack 7.2", "JetPack 7.2"),
+    ],
+)  # fmt: skip
+def test_a_release_belongs_to_a_line(release: str, line: str) -> None:
+    assert line_of(release, LINES) == line
+
+
+@pytest.mark.parametrize("release", ["6", "6.1", "6.20", "6.2.9", "7.0", "7.1", "7.2.1.1", "", "jetpack"])
+def test_a_release_of_no_line_is_refused_and_told_which_fit(release: str) -> None:
+    fitting = r"expected one of 6\.2, 6\.2\.1, 6\.2\.2, 7\.2, 7\.2\.1 \(cat /etc/nv_tegra_release tells\)"
+    with pytest.raises(SpecError, match=f"jetpack: not a release for it, got '{release}', {fitting}"):
+        line_of(release, LINES)
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,15 @@ class Fake:
 
     version = "1.0"
     answer: Any = None
+    gpu: Any = None
+
+    def identity(self) -> dict[str, str]:
+        if isinstance(self.gpu, Exception):
+            raise self.gpu
+        return {}
 
     def open(self, path: Path, threads: int) -> Fake:
-        assert path == GRAPH and threads == 1
+        assert path.name.startswith(GRAPH.stem) and threads == 1
         return self
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -124,7 +130,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
     monkeypatch.setitem(sys.modules, "fake_library", SimpleNamespace(Fake=Fake))
     monkeypatch.setitem(BACKENDS, "fake", BackendEntry("fake_library", "Fake", "fake", NO))
     yield Fake
-    Fake.answer = None
+    Fake.answer = Fake.gpu = None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +179,44 @@ def test_a_backend_that_builds_first_is_not_run(fake: type[Fake], monkeypatch: p
     fake.answer = AssertionError("must not run")
     monkeypatch.setitem(BACKENDS, "fake", BackendEntry("fake_library", "Fake", "fake", NO, ".engine"))
     found = check("fake")
-    assert found.ok is None and "builds at compile" in found.text
+    assert found.ok is None and found.text == "1.0; not run: --build builds and runs it"
+
+
+def test_a_backend_that_builds_first_is_built_and_run(
+    fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.answer, made = known(), list[Path]()
+    monkeypatch.setitem(BACKENDS, "fake", BackendEntry("fake_library", "Fake", "fake", NO, ".engine"))
+
+    def make(name: str, folder: Path) -> Path:
+        assert name == "fake" and folder.is_dir()
+        made.append(folder / "kernel.engine")
+        return made[0]
+
+    found = check("fake", make)
+    assert found.ok is True and found.text == "1.0" and not made[0].parent.exists()
+    fake.answer = np.zeros((1, 4, 4, 1), np.float32)
+    assert check("fake", make).text == "gave zeros"
+
+
+def test_a_build_that_fails_is_no_crash(fake: type[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "fake", BackendEntry("fake_library", "Fake", "fake", NO, ".engine"))
+
+    def make(name: str, folder: Path) -> Path:
+        raise BackendError("kernel.onnx", "cannot be built")
+
+    found = check("fake", make)
+    assert found.ok is False and found.seconds is None and "cannot be built" in found.text
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".engine"])
+def test_a_library_without_its_gpu_says_so(
+    fake: type[Fake], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.gpu = BackendError("torch", "sees no GPU")
+    monkeypatch.setitem(BACKENDS, "fake", BackendEntry("fake_library", "Fake", "fake", NO, suffix))
+    found = check("fake")
+    assert found.ok is False and "sees no GPU" in found.text
 
 
 def test_a_name_that_no_backend_has_is_an_error() -> None:

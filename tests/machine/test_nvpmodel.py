@@ -9,18 +9,16 @@ import pytest
 
 from flowpose.device import nvpmodel
 from flowpose.device.nvpmodel import (
-    NamedMode,
     current_mode,
     live_sms,
     mode_mhz,
     mode_sms,
     parse_conf,
-    parse_query,
-    parse_status,
     power_modes,
     rates,
 )
 from flowpose.errors import DeviceError
+from flowpose.nvidia_files import NamedMode, parse_query, parse_status
 
 RECORDED = Path(__file__).with_name("recorded")
 ORIN_TPCS = 8

@@ -13,13 +13,13 @@ from flowpose.device.sysfs import (
     driver,
     gpu_clock,
     memory,
-    parse_driver,
     parse_meminfo,
     power,
     temperatures,
     tpc_mask,
 )
 from flowpose.errors import DeviceError
+from flowpose.nvidia_files import parse_driver
 
 DEVFREQ = "sys/class/devfreq"
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from time import perf_counter
+
 import pytest
 
-from flowpose.device.tegrastats import Core, Rail, TegraStats, parse_line
+from flowpose.device import tegrastats
+from flowpose.device.tegrastats import Core, Rail, TegraStats, one_line, parse_line, stats
 from flowpose.errors import DeviceError
 
 ORIN_NANO = (
@@ -118,3 +122,47 @@ def test_cores_of_every_form() -> None:
 def test_a_garbled_line_is_an_error_that_names_the_part(line: str, said: str) -> None:
     with pytest.raises(DeviceError, match=f"tegrastats: a line whose {said} cannot be read"):
         parse_line(line)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A made-up `tegrastats` that writes a line and goes on, as the real one."""
+    made = tmp_path / "tegrastats"
+    made.write_text(f"#!/bin/sh\n[ $1 = --interval ] && echo '{ORIN_NANO}'\nexec sleep 30\n")
+    made.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    return made
+
+
+def test_one_line_is_read_and_the_command_ended(command: Path) -> None:
+    begun = perf_counter()
+    assert one_line() == ORIN_NANO and stats(one_line) == parse_line(ORIN_NANO)
+    assert perf_counter() - begun < 2 * tegrastats.TIMEOUT_S
+
+
+def test_a_command_that_tells_nothing_is_not_waited_for(
+    command: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tegrastats, "TIMEOUT_S", 0.2)
+    command.write_text("#!/bin/sh\nexec sleep 30\n")
+    begun = perf_counter()
+    assert one_line() is None and perf_counter() - begun < 10
+    command.write_text("#!/bin/sh\nexit 1\n")
+    assert one_line() is None
+
+
+def test_no_command_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert one_line() is None and stats(one_line) is None
+
+
+def test_a_command_that_cannot_be_run_is_an_error(command: Path) -> None:
+    command.write_text("\0")
+    with pytest.raises(DeviceError, match="tegrastats: cannot be run"):
+        one_line()
+
+
+def test_a_runners_line_is_read() -> None:
+    found = stats(lambda: THOR)
+    assert found is not None and found.gpu_mhz == (1000, 1000, 1000)
+    assert stats(lambda: None) is None and stats(lambda: "") is None

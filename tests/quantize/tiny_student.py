@@ -44,7 +44,7 @@ def generator(spec: Recipe, student: bool = False) -> Generator:
         nn.init.normal_(layer.weight, std=0.03)
     detail = build_detail(spec.distill, flow) if student else None
     if detail is not None:
-        for layer in (detail.offsets[-1], detail.choice[-1]):
+        for layer in (detail.offsets[-1], detail.refine[-1], detail.choice[-1]):
             nn.init.normal_(layer.weight, std=0.02)
     return Generator(autoencoder, flow, STUDENT_GRID, "euler", detail).eval()
 

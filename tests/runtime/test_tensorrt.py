@@ -341,11 +341,36 @@ def test_an_old_tensorrt_is_refused(machine: Machine, version: str, good: bool) 
         TensorRt()
 
 
-def test_the_identity_names_what_an_engine_depends_on(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("arch", "told", "not_told"),
+    [
+        ("x86_64", "pip install 'tensorrt>=10.3'", "JetPack"),
+        ("aarch64", "JetPack 6.2 or later", "pip install"),
+    ],
+)
+def test_on_a_board_an_old_tensorrt_is_not_mended_by_pip(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, arch: str, told: str, not_told: str
+) -> None:
+    machine.version = sys.modules["tensorrt"].__version__ = "10.2.0"
     from flowpose.runtime.tensorrt import TensorRt
 
-    expected = {"tensorrt": "10.3.0", "gpu": "Orin", "sm": "8.7", "sms": "8", "driver": "12.6"}
+    monkeypatch.setattr("platform.machine", lambda: arch)
+    with pytest.raises(BackendError, match="too old") as error:
+        TensorRt()
+    assert told in str(error.value.fix) and not_told not in str(error.value.fix)
+
+
+def test_the_identity_names_what_an_engine_depends_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from flowpose.runtime.tensorrt import TensorRt
+
+    version = tmp_path / "version"
+    monkeypatch.setattr("flowpose.runtime.machine.DRIVER", version)
+    expected = {"tensorrt": "10.3.0", "gpu": "Orin", "sm": "8.7", "sms": "8", "cuda": "12.6"}
     assert TensorRt().identity() == expected
+    version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build\n")
+    assert TensorRt().identity() == {**expected, "driver": "540.4.0"}
     machine.faults["cudaGetDevice"] = "cudaErrorNoDevice"
     with pytest.raises(BackendError, match=r"cudaErrorNoDevice\. Fix: a machine with an NVIDIA GPU"):
         TensorRt().identity()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from flowpose.errors import BackendError
 from flowpose.runtime import torch_compile
 from flowpose.runtime.torch_compile import TorchCompile
-from flowpose.runtime.torch_ports import ABOUT, About, Inputs, Port, read_about
+from flowpose.runtime.torch_ports import ABOUT, About, Inputs, Port, exact_products, read_about
 
 PORTS = (Port("context", "float32", (2, 3)), Port("keypoints", "float32", (1, 3)))
 FRAME = (Port("frame", "uint8", (2, 3)),)
@@ -190,3 +191,91 @@ def test_the_identity_names_torch_and_the_machine() -> None:
     found = TorchCompile().identity()
     assert found["torch"] == torch.__version__
     assert ("gpu" in found) == torch.cuda.is_available() and ("cpu" in found) != ("gpu" in found)
+
+
+def test_the_identity_of_a_cpu_names_it_with_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Inductor compiles with -march=native: two processors with AVX-512 are not the same."""
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr("flowpose.runtime.machine.CPUINFO", cpuinfo)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = []
+    for flags in ("avx512f", "avx512f avx512_vnni"):
+        cpuinfo.write_text(f"model name : EPYC\nflags : {flags}\n")
+        found.append(TorchCompile().identity())
+    assert found[0].keys() == {"torch", "cpu", "cpu_flags", "cpu_capability"} and found[0]["cpu"] == "EPYC"
+    assert found[0]["cpu_flags"] != found[1]["cpu_flags"]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU that torch sees, and whose driver tells its version."""
+    found = SimpleNamespace(name="NVIDIA H200", major=9, minor=0, multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: found)
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 12080, raising=False)
+    version = tmp_path / "version"
+    version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.124.06  Thu Oct 19 UTC 2025\n")
+    monkeypatch.setattr("flowpose.runtime.machine.DRIVER", version)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_identity_of_a_gpu_names_its_multiprocessors_and_driver() -> None:
+    assert TorchCompile().identity() == {
+        "torch": torch.__version__, "gpu": "NVIDIA H200", "sm": "9.0", "sms": "132", "cuda": "12.8",
+        "driver": "570.124.06",
+    }  # fmt: skip
+
+
+def tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def recorded(gpu: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool]]:
+    """The switches of TF32 whenever a package is recorded on the GPU."""
+    seen: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(torch_compile, "Inputs", lambda path, ports, device: SimpleNamespace(tensors=[]))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch_compile, "_recorded", lambda model, tensors, stream: seen.append(tf32()))
+    return seen
+
+
+def test_a_gpus_products_are_not_rounded_to_tf32(
+    recorded: list[tuple[bool, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tf32()
+    opened(monkeypatch, replace(HERE, device="cuda"))
+    assert recorded == [(False, False)] and tf32() == before
+
+
+def test_the_switches_are_put_back_after_a_failure() -> None:
+    before = tf32()
+    assert before[1], "cuDNN's is on where nobody has touched it"
+    with exact_products():
+        assert tf32() == (False, False)
+    assert tf32() == before
+    with pytest.raises(ZeroDivisionError), exact_products():
+        raise ZeroDivisionError
+    assert tf32() == before
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize("where", ["Inputs", "_recorded"])
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "GPU's memory"),
+        (RuntimeError("capture"), "flowpose compile"),
+    ],
+)
+def test_what_fails_while_a_package_is_prepared_is_typed(
+    where: str, error: RuntimeError, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(torch_compile, where, fail)
+    with pytest.raises(BackendError, match=f"torch cannot open the package.*{error}.*{fix}"):
+        opened(monkeypatch, replace(HERE, device="cuda"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flowpose.errors import MissingDependency
+from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.backend import open_backend
 
 MODULE = "flowpose.runtime.torch_tensorrt"
@@ -49,3 +50,33 @@ def test_a_library_that_is_there_is_opened(tmp_path: Path, monkeypatch: pytest.M
     stand_in(tmp_path, "tensorrt", "", monkeypatch)
     stand_in(tmp_path, "torch_tensorrt", "__version__ = '2.14.0'", monkeypatch)
     assert open_backend("torch-tensorrt").version == "2.14.0"
+
+
+LIBRARY = """
+__version__ = '2.14.0'
+def load(path, extra_files):
+    extra_files['flowpose'] = {about!r}
+"""
+
+
+@pytest.mark.parametrize("fault", ["RuntimeError", "OutOfMemoryError"])
+def test_what_fails_while_a_program_is_prepared_is_typed(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from flowpose.runtime.torch_ports import About
+
+    stand_in(tmp_path, "tensorrt", "", monkeypatch)
+    about = About((), (), "cuda", 0, torch.__version__).text()
+    stand_in(tmp_path, "torch_tensorrt", LIBRARY.format(about=about), monkeypatch)
+    backend = open_backend("torch-tensorrt")
+    runtime = sys.modules[MODULE]
+
+    def fail(*given: Any) -> None:
+        raise getattr(torch, fault, RuntimeError)("no room")
+
+    monkeypatch.setattr(runtime, "gpu_identity", dict)
+    monkeypatch.setattr(runtime, "Inputs", fail)
+    fix = "GPU's memory" if fault == "OutOfMemoryError" else "flowpose compile"
+    with pytest.raises(BackendError, match=f"cannot open the program.*no room.*{fix}"):
+        backend.open(tmp_path / "frame.ep", 1)

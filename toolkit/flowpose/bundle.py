@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,16 +132,29 @@ def seal(
     return read_bundle(out)
 
 
-def read_bundle(path: str | Path) -> Bundle:
-    """Returns a bundle by its `bundle.json` alone; no other file is read and no signature checked.
+def read_bundle(path: str | Path, *, key: str | Path | None = None) -> Bundle:
+    """Returns a bundle by its `bundle.json` alone, and with a key its signature; no other file is read.
 
     Raises:
-        ArtifactError, IntegrityError, SpecError: there is no such bundle, or it is not what flowpose writes.
+        ArtifactError, IntegrityError, SpecError, MissingDependency: as `open_bundle`.
     """
     path = Path(path)
     with closing(entries(path)) as found:
-        record, _, signature, _ = _head(path, found)
+        record, _, signature, _ = _head(path, found, None if key is None else Path(key))
     return Bundle(path, record, signature is not None)
+
+
+def check_bundle(path: str | Path, key: str | Path) -> Bundle:
+    """Returns a bundle whose signature and every byte were checked where it lies; nothing is written.
+
+    Raises:
+        ArtifactError, IntegrityError, SpecError, MissingDependency: as `open_bundle`.
+    """
+    path = Path(path)
+    with closing(entries(path)) as found:
+        record, _, _, rest = _head(path, found, Path(key))
+        _check_files(path, record, rest, _sha256)
+    return Bundle(path, record, signed=True)
 
 
 def open_bundle(path: str | Path, into: str | Path, *, key: str | Path | None = None) -> Bundle:
@@ -162,9 +175,7 @@ def open_bundle(path: str | Path, into: str | Path, *, key: str | Path | None = 
     path, into = Path(path), Path(into)
     refuse_existing(into)
     with explaining(into), temporary(into) as folder, closing(entries(path)) as found:
-        record, raw, signature, rest = _head(path, found)
-        if key is not None:
-            _check_signature(path, raw, signature, Path(key))
+        record, raw, signature, rest = _head(path, found, None if key is None else Path(key))
         for name, data in ((RECORD, raw), (SIGNATURE, signature)):
             if data is not None:
                 (folder / name).write_bytes(data)
@@ -286,19 +297,25 @@ def _place(content: Path, out: Path) -> None:
     flush(out.parent)
 
 
-def _head(path: Path, found: Iterator[Entry]) -> tuple[BundleRecord, bytes, bytes | None, Iterator[Entry]]:
-    """Returns the record, its bytes, its signature if there is one, and the entries that follow."""
+def _head(
+    path: Path, found: Iterator[Entry], key: Path | None = None
+) -> tuple[BundleRecord, bytes, bytes | None, Iterator[Entry]]:
+    """Returns the record, its bytes, its signature if there is one, and the entries that follow.
+
+    Where a key is given the signature is checked first: nothing parses what another may have written.
+    """
     first = next(found, None)
     if first is None or first.name != RECORD:
         refuse(path, "is not a bundle", got=first.name if first else "nothing", expected=f"{RECORD} first")
     raw = _small(path, first, LARGEST_RECORD)
-    record = parsed(path / RECORD, raw)
-    second = next(found, None)
-    if second is None:
-        return record, raw, None, found
-    if second.name != SIGNATURE:
-        return record, raw, None, itertools.chain([second], found)
-    return record, raw, _small(path, second, signing.LENGTH), found
+    second, signature = next(found, None), None
+    if second is not None and second.name == SIGNATURE:
+        signature = _small(path, second, signing.LENGTH)
+    elif second is not None:
+        found = itertools.chain([second], found)
+    if key is not None:
+        _check_signature(path, raw, signature, key)
+    return parsed(path / RECORD, raw), raw, signature, found
 
 
 def _small(path: Path, entry: Entry, most: int) -> bytes:
@@ -324,6 +341,18 @@ def _check_signature(path: Path, raw: bytes, signature: bytes | None, key: Path)
 
 def _unpack(path: Path, record: BundleRecord, found: Iterator[Entry], folder: Path) -> None:
     """Writes every file of the record into a folder; IntegrityError at the first that is not as it says."""
+
+    def write(entry: Entry) -> str:
+        (folder / entry.name).parent.mkdir(parents=True, exist_ok=True)
+        return _written(entry, folder / entry.name)
+
+    _check_files(path, record, found, write)
+
+
+def _check_files(
+    path: Path, record: BundleRecord, found: Iterator[Entry], take: Callable[[Entry], str]
+) -> None:
+    """Gives every file of the record to `take`, which returns its sha256; IntegrityError at the first wrong one."""
     missing = dict(record.files)
     for entry in found:
         listed = missing.pop(entry.name, None)
@@ -331,16 +360,21 @@ def _unpack(path: Path, record: BundleRecord, found: Iterator[Entry], folder: Pa
             twice = entry.name in record.files
             what = "holds a file twice" if twice else "holds a file that bundle.json does not list"
             refuse(path, what, got=repr(entry.name))
+        where = path / entry.name
         if entry.size != listed.size:
-            refuse(path / entry.name, "has another size", got=entry.size, expected=listed.size)
-        (folder / entry.name).parent.mkdir(parents=True, exist_ok=True)
-        digest = _written(entry, folder / entry.name)
+            refuse(where, "has another size", got=entry.size, expected=listed.size)
+        digest = take(entry)
         if digest != listed.sha256:
-            refuse(
-                path / entry.name, "was changed", got=f"sha256 {digest}", expected=f"sha256 {listed.sha256}"
-            )
+            refuse(where, "was changed", got=f"sha256 {digest}", expected=f"sha256 {listed.sha256}")
     if missing:
         refuse(path, "lacks files", got=", ".join(missing))
+
+
+def _sha256(entry: Entry) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(entry):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _written(entry: Entry, path: Path) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from typing_extensions import Self
 
 from .errors import ArtifactError, IntegrityError
-from .sealed_files import refuse
+from .sealed_files import MEND, refuse
 from .spec.base import Spec
 from .spec.manifest import Digest
 from .spec.recipe import MARGIN
@@ -118,9 +118,17 @@ def parsed(where: Path, raw: bytes) -> BundleRecord:
         IntegrityError, SpecError: it was changed, or no flowpose wrote it.
     """
     try:
+        return _parsed(where, raw)
+    except RecursionError as error:  # thousands of brackets in one another
+        what = "is nested too deeply, no flowpose wrote it"
+        raise IntegrityError(where, what, expected="tables in tables, three deep", fix=MEND) from error
+
+
+def _parsed(where: Path, raw: bytes) -> BundleRecord:
+    try:
         data = json.loads(raw)
     except ValueError as error:
-        raise IntegrityError(where, f"is not JSON ({error})") from error
+        raise IntegrityError(where, f"is not JSON ({error})", fix=MEND) from error
     if not isinstance(data, dict):
         refuse(where, "holds no table")
     if data.get("format") != FORMAT:

@@ -97,7 +97,7 @@ def deploy(
     path: BundlePath,
     host: Annotated[str, typer.Option("--host", help="as ssh takes it: user@name")],
     target: Annotated[str, typer.Option("--target", help="one that the bundle is meant for")],
-    jetpack: Annotated[str | None, typer.Option("--jetpack", help="the device's release, as 6.2")] = None,
+    jetpack: Annotated[str | None, typer.Option("--jetpack", help="the device's release, as 6.2.1")] = None,
     folder: Annotated[str, typer.Option("--folder", help="of the device, in the home folder")] = "flowpose",
     out: Annotated[Path, typer.Option("--out", help="folder of this machine for what was measured")] = Path(
         "results"
@@ -113,10 +113,14 @@ def deploy(
     from flowpose.bundle import read_bundle
     from flowpose.deploy import from_step, plan, script
     from flowpose.deploy_run import carry_out
+    from flowpose.device.jetpack import line_of
     from flowpose.spec.reading import load_target
 
-    read = read_bundle(path)
-    steps = plan(read, host, load_target(target), folder=folder, jetpack=jetpack, key=key, results=out)
+    board = load_target(target)
+    lines = [release.name for release in board.releases]
+    line = line_of(jetpack, lines) if jetpack is not None and lines else jetpack
+    read = read_bundle(path, key=key)
+    steps = plan(read, host, board, folder=folder, jetpack=line, key=key, results=out)
     steps = from_step(steps, start)
     result: dict[str, Any] = {"steps": [asdict(step) for step in steps], "run": run}
     if run:

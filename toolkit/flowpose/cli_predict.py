@@ -26,8 +26,8 @@ HEADS = ("target", "mode", "", "backend", "ms", "fps", "a/m/l %", "once ms", "MB
 LEGEND = (
     "Every number is predicted, none measured. ms: the frame graph. a/m/l: shares of it that arithmetic and memory"
     " bound and that launches cost. once: the source graph, once a person. MB: weights and results; ! where the target"
-    " has less. ~: the fp32 graph with floats of two bytes, for the model has no fp16 graph. *: the mode that the board"
-    " starts in."
+    " has less. ~: counted with floats of two bytes, for the model has no such graph (flowpose halve makes it). *: the"
+    " mode that the board starts in."
 )
 
 

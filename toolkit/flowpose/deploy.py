@@ -1,7 +1,8 @@
 """A bundle on a device over ssh: the exact commands as data, to be read, pasted or carried out.
 
-`plan` is pure: it neither connects nor reads. What runs on the device is one shell command a step, every part of it
-quoted, so that names with blanks, quotes or dollars stay names.
+`plan` does not connect, and reads only where a signature is asked for: then the whole bundle is checked here first, for
+its wheel is installed on the device before anything there could check it. What runs on the device is one shell command
+a step, every part of it quoted, so that names with blanks, quotes or dollars stay names.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bundle import Bundle
+from .artifact import sha256
+from .bundle import Bundle, check_bundle
 from .bundle_record import WHEEL_MISSING, Compiling
 from .errors import SpecError, TargetMismatch
 from .sealed_files import kind
@@ -25,7 +27,10 @@ BESIDE = {
     "13": ("cuda-bindings>=13,<14",),
 }
 """CUDA's major version -> what is installed beside flowpose: its bindings; JetPack 6's own packages need numpy 1."""
+DESKTOP = "tensorrt,nvidia"
+"""Extras of the wheel for a GPU whose system brings no TensorRT: it, CUDA's bindings, and the reader of clocks."""
 ROOM_MB = 1000  # of the environment: 300 MB of packages (measured for arm64, Python 3.10), pip's copies, and engines
+DESKTOP_ROOM_MB = 10_000  # the same with TensorRT from pip, which is gigabytes; a guess, not measured
 
 _HOST = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _FOLDER = re.compile(r"/?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -59,11 +64,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie on the device, relative to the home folder unless `folder` is absolute."""
+    """Where things lie on the device, relative to the home folder unless `folder` is absolute.
+
+    `signer` is the public key whose signature is asked for, None without one. `opened` is named after it, too: what was
+    opened unasked, or for another key, is not taken for what this key signed.
+    """
 
     folder: str
     bundle: str
     opened: str
+    signer: str | None
     wheel: str
     python: str
     flowpose: str
@@ -89,32 +99,35 @@ def plan(
     Every step may be run again: what is there already is kept or made anew.
 
     Args:
-        bundle: as `read_bundle` gives it; it must hold flowpose's wheel.
+        bundle: as `read_bundle` gives it; it must hold flowpose's wheel. With a key it is read again, and all of it
+            checked.
         host: as ssh takes it: `user@name`, or a name of its configuration.
         target: one that the bundle is meant for.
         folder: on the device, relative to the home folder.
         venv: name of the environment in it.
-        jetpack: the device's release, such as `6.2`; needed where the target lists releases.
+        jetpack: the target's release that the device has, such as `6.2`; needed where the target lists any.
         key: the ed25519 public key of who must have signed the bundle; it is copied too.
         results: folder of this machine for `compile.json` and `latency.json`.
 
     Raises:
         SpecError: a host, folder or release that cannot be used; lists all.
         TargetMismatch: the bundle is not meant for the target, or holds no wheel.
+        ArtifactError, IntegrityError, MissingDependency: with a key, as `check_bundle` says.
     """
     release = _checked(host, folder, venv, target, jetpack)
+    if key is not None:
+        bundle = check_bundle(bundle.path, key)
     if bundle.record.wheel is None:
         raise TargetMismatch(bundle.path, "holds no wheel of flowpose", fix=WHEEL_MISSING)
     target_file = bundle.target_file(target.name)
-    at = _places(bundle, folder, venv)
+    at = _places(bundle, folder, venv, key)
     return (
         *_before(bundle, host, target, release, at),
         *_copied(bundle, host, at, key),
-        *_installed(bundle, host, release, at, venv, key),
+        *_installed(host, target, release, at, venv),
         *_measured(host, f"{at.opened}/{target_file}", bundle.record.compiling, at),
-        _step("fetch", ("rsync", "-a", *(f"{host}:{at.file(name)}" for name in ("compile.json", "latency.json")),
-                        f"{results.absolute()}/"), f"brings what was measured to {results}"),
-    )  # fmt: skip
+        _fetched(host, at, results),
+    )
 
 
 def script(steps: Sequence[Step]) -> str:
@@ -158,13 +171,15 @@ def _checked(host: str, folder: str, venv: str, target: Target, jetpack: str | N
     return found
 
 
-def _places(bundle: Bundle, folder: str, venv: str) -> Places:
+def _places(bundle: Bundle, folder: str, venv: str, key: Path | None) -> Places:
+    signer = None if key is None else f"signer-{sha256(key)[:12]}"
     packed = {"folder": "bundle", "tar": "bundle.tar", "tar.gz": "bundle.tar.gz"}[kind(bundle.path)]
     inside = f"{folder}/bundle" if packed == "bundle" else folder
     return Places(
         folder=folder,
         bundle=f"{folder}/{packed}",
-        opened=f"{folder}/opened-{bundle.record.digest()[:12]}",
+        opened="-".join((f"{folder}/opened", bundle.record.digest()[:12], *([signer] if signer else []))),
+        signer=signer and f"{folder}/{signer}.pub",
         wheel=f"{inside}/{bundle.record.wheel}",
         python=f"{folder}/{venv}/bin/python",
         flowpose=f"{folder}/{venv}/bin/flowpose",
@@ -185,7 +200,7 @@ def _before(
     bundle: Bundle, host: str, target: Target, release: Release | None, at: Places
 ) -> tuple[Step, ...]:
     size = sum(file.size for file in bundle.record.files.values())
-    room = ROOM_MB + 3 * (size >> 20)
+    room = (DESKTOP_ROOM_MB if _is_desktop(target) else ROOM_MB) + 3 * (size >> 20)
     modules = ["ensurepip", *(["tensorrt"] if release and release.tensorrt else [])]
     python = (release.python or "") if release else ""
     check = ("python3", "-c", _CHECK, python, str(room), *modules)
@@ -208,7 +223,7 @@ def _copied(bundle: Bundle, host: str, at: Places, key: Path | None) -> tuple[St
     remote = _remote(host, *unpack, ("echo", digest))
     check = (*remote[:-1], f"{remote[-1]} | sha256sum -c -")
     keys = [] if key is None else [
-        _step("key", ("rsync", "-a", str(key.absolute()), f"{host}:{at.file('signer.pub')}"),
+        _step("key", ("rsync", "-a", str(key.absolute()), f"{host}:{at.signer}"),
               "whose signature the device asks for"),
     ]  # fmt: skip
     return (
@@ -218,21 +233,25 @@ def _copied(bundle: Bundle, host: str, at: Places, key: Path | None) -> tuple[St
     )
 
 
-def _installed(
-    bundle: Bundle, host: str, release: Release | None, at: Places, venv: str, key: Path | None
-) -> tuple[Step, ...]:
+def _is_desktop(target: Target) -> bool:
+    """Whether it has a GPU, and a system that brings nothing for it but the driver."""
+    return target.gpu is not None and not target.releases
+
+
+def _installed(host: str, target: Target, release: Release | None, at: Places, venv: str) -> tuple[Step, ...]:
     major = release.cuda.split(".")[0] if release and release.cuda else ""
-    beside = (*BESIDE.get(major, ()), *(("cryptography",) if key is not None else ()))
+    beside = (*BESIDE.get(major, ()), *(("cryptography",) if at.signer else ()))
+    wheel = f"{at.wheel}[{DESKTOP}]" if _is_desktop(target) else at.wheel
     pip = (at.python, "-m", "pip", "install")
     open_it: tuple[str, ...] = (at.flowpose, "unbundle", at.bundle, "--into", at.opened)
-    if key is not None:
-        open_it = (*open_it, "--key", at.file("signer.pub"))
+    if at.signer:
+        open_it = (*open_it, "--key", at.signer)
     create = shlex.join(("python3", "-m", "venv", "--system-site-packages", f"{at.folder}/{venv}"))
     opened = shlex.join(open_it)
     return (
         _step("venv", ("ssh", host, f"test -x {shlex.quote(at.python)} || {create}"),
               "an environment that sees the system's packages, for TensorRT is one on a Jetson"),
-        _step("install", _remote(host, (*pip, at.wheel, *beside),
+        _step("install", _remote(host, (*pip, wheel, *beside),
                                  (*pip, "--no-deps", "--force-reinstall", at.wheel)),
               "flowpose and what it needs; once more by force, for the same version may have other files"),
         _step("unbundle", ("ssh", host, f"test -d {shlex.quote(at.opened)} || {opened}"),
@@ -258,3 +277,12 @@ def _measured(host: str, target: str, compiling: Compiling, at: Places) -> tuple
         _step("verify", ("ssh", host, f"{flowpose} verify {engine}"), "recorded inputs give the recorded outputs"),
         _step("bench", ("ssh", host, bench), "the latency table"),
     )  # fmt: skip
+
+
+def _fetched(host: str, at: Places, results: Path) -> Step:
+    """Makes the folder first: rsync makes one level only."""
+    into = str(results.absolute())
+    measured = (f"{host}:{at.file(name)}" for name in ("compile.json", "latency.json"))
+    commands = (("mkdir", "-p", into), ("rsync", "-a", *measured, f"{into}/"))
+    text = " && ".join(shlex.join(command) for command in commands)
+    return _step("fetch", ("/bin/sh", "-c", text), f"brings what was measured to {results}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,16 +23,15 @@ from flowpose.bench.roofline import (
 )
 from flowpose.compile.candidates import usable_backends
 from flowpose.device.facts import Device, device
-from flowpose.errors import ArtifactError, TargetMismatch
+from flowpose.errors import ArtifactError, BackendError, MissingDependency, TargetMismatch
 from flowpose.pose import Pose
 from flowpose.runtime.backend import BACKENDS, ONNX, available_threads
 from flowpose.runtime.goldens import read_goldens
-from flowpose.runtime.loading import load
+from flowpose.runtime.loading import load, precisions
 from flowpose.runtime.machine import machine_arch
 from flowpose.runtime.model import Model
 from flowpose.spec.costs import COSTS, WIDTHS, Costs, GraphCosts
 from flowpose.spec.find import find, shipped
-from flowpose.spec.manifest import GraphSpec
 from flowpose.spec.reading import load_target
 from flowpose.spec.target import PowerMode, Target
 from flowpose.targeting import AUTO, find_target, target_of
@@ -154,11 +153,11 @@ def _rows(artifact: Artifact, counted: Costs, target: Target) -> Iterator[Row]:
         _limits(target), target.precisions, target.backends
     ):
         family = FAMILIES.get((limits.device, backend))
-        frame = _frame(artifact, counted, precision, limits)
+        frame = _frame(artifact, counted, precision, backend, limits)
         if family is None or frame is None:
             continue
         graph, width = frame
-        source = counted.of(_file(artifact, "source", precision), artifact.path)
+        source = counted.of(_file(artifact, counted, "source", precision, backend), artifact.path)
         narrow = None if precision == "fp32" else min(width, 2) if width != graph.width else None
         found, once = (
             predict(each, limits, family, width=w) for each, w in ((graph, width), (source, narrow))
@@ -198,31 +197,35 @@ def _limits(target: Target) -> list[tuple[PowerMode | str, Limits]]:
 
 
 def _frame(
-    artifact: Artifact, counted: Costs, precision: str, limits: Limits
+    artifact: Artifact, counted: Costs, precision: str, backend: str, limits: Limits
 ) -> tuple[GraphCosts, int] | None:
-    """The frame graph of a precision and the bytes of its floats; None where there is none, or no rate is known."""
+    """The frame graph that a backend runs in a precision, and the bytes of its floats; None: none, or no known rate.
+
+    A GPU is given graphs whose floats are halves (`flowpose halve`); of an artifact without them the others' counts
+    are taken, with floats of two bytes.
+    """
     if precision not in limits.peaks:
         return None
-    file = _file(artifact, "frame", precision)
+    file = _file(artifact, counted, "frame", precision, backend)
     if file:
         graph = counted.of(file, artifact.path)
-        return graph, graph.width
-    whole = _file(artifact, "frame", "fp32") if precision == "fp16" else ""
+        halved = limits.device == "gpu" and precision == "int8"
+        return graph, min(graph.width, WIDTHS["fp16"]) if halved else graph.width
+    whole = _file(artifact, counted, "frame", "fp32", backend) if precision == "fp16" else ""
     return (counted.of(whole, artifact.path), WIDTHS["fp16"]) if whole else None
 
 
-def _file(artifact: Artifact, name: str, precision: str) -> str:
-    """The general graph file of a name and precision; of a source graph, which may stay in fp32, else that one."""
-    wanted: Sequence[str] = (precision, "fp32") if name == "source" else (precision,)
-    for each in wanted:
+def _file(artifact: Artifact, counted: Costs, name: str, precision: str, backend: str) -> str:
+    """The counted file of the graph that `runtime.loading` gives a backend; empty where there is none."""
+    known = {each.file for each in counted.graphs}
+    wanted = [(precision, backend), (precision, None)]
+    if name == "source":
+        wanted += [("fp16", backend), ("fp32", backend), ("fp32", None)]
+    for each, maker in wanted:
         for graph in artifact.manifest.graphs:
-            if _general(graph) and (graph.name, graph.precision) == (name, each):
+            if (graph.name, graph.precision, graph.backend) == (name, each, maker) and graph.file in known:
                 return graph.file
     return ""
-
-
-def _general(graph: GraphSpec) -> bool:
-    return graph.backend is None
 
 
 def beside_prediction(
@@ -242,7 +245,7 @@ def beside_prediction(
     for label, model in models.items():
         limits = limits_here(target, model.threads, seen)
         family = FAMILIES.get((limits.device, model.backend))
-        frame = _frame(artifact, counted, model.precision, limits)
+        frame = _frame(artifact, counted, model.precision, model.backend, limits)
         if family is not None and frame is not None:
             expected = predict(frame[0], limits, family, width=frame[1])
             found[label] = against_roofline(expected, report.timing(label, "frame").percentile(50))
@@ -260,7 +263,10 @@ def limits_here(target: Target, threads: int, seen: Device | None) -> Limits:
     name = seen.power_mode.name if seen.power_mode is not None else ""
     named = [mode for mode in target.gpu.modes if mode.name == name]
     mode = max(named or [target.gpu.default or target.gpu.best], key=lambda each: each.bandwidth)
-    return gpu_limits(target, mode, sms=seen.sms, mhz=seen.gpu_max_mhz)
+    clock = (
+        seen.gpu_max_mhz if seen.kind == "jetson" else None
+    )  # of a card NVML tells the chip's, which it never runs at
+    return gpu_limits(target, mode, sms=seen.sms, mhz=clock)
 
 
 def _measured(artifact: Artifact, counted: Costs) -> dict[str, Any] | None:
@@ -270,11 +276,9 @@ def _measured(artifact: Artifact, counted: Costs) -> dict[str, Any] | None:
     """
     try:
         target = target_of(device(), machine_arch())
-    except TargetMismatch:
+        models = _models(artifact, target) if target.gpu is not None or target.cpu is not None else {}
+    except (BackendError, MissingDependency, TargetMismatch):
         return None
-    if target.gpu is None and target.cpu is None:
-        return None
-    models = _models(artifact, target)
     if not models:
         return None
     first = next(iter(models.values()))
@@ -295,13 +299,14 @@ def _models(artifact: Artifact, target: Target) -> dict[str, Model]:
     if manifest.kind == "engine":
         return {f"{manifest.precision} {manifest.backend}": load(artifact.path)}
     backends, _ = usable_backends(target)
+    kind, have = "cpu" if target.gpu is None else "gpu", precisions(manifest)
     threads = min(target.threads or available_threads(), available_threads())
     return {
         f"{precision} {backend}": load(artifact.path, backend=backend, precision=precision, threads=threads)
         for backend in backends
-        if BACKENDS[backend].suffix == ONNX
+        if BACKENDS[backend].suffix == ONNX and (kind, backend) in FAMILIES
         for precision in target.precisions
-        if _file(artifact, "frame", precision)
+        if precision in have
     }
 
 

@@ -25,7 +25,7 @@ BLOCK = 512  # bytes of a tar's block
 END = 20 * BLOCK  # tar fills up to here with zeros
 CHUNK = 1 << 20  # bytes read at a time
 LEVEL = 6  # of gzip, its own default; fixed, so that bytes stay equal
-_MEND = "copy the bundle again from where it is whole, or make it again: flowpose bundle"
+MEND = "copy the bundle again from where it is whole, or make it again: flowpose bundle"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _told(path: Path, block: bytes) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, ValueError) as error:
-        raise IntegrityError(path, f"holds a broken header ({error})", fix=_MEND) from error
+        raise IntegrityError(path, f"holds a broken header ({error})", fix=MEND) from error
     if info.type != tarfile.REGTYPE:
         refuse(path, f"holds something else than plain files: {info.name!r} (tar type {info.type!r})")
     if info.size < 0:
@@ -151,7 +151,7 @@ def _read(path: Path, stream: IO[bytes], count: int) -> bytes:
     try:
         return stream.read(count)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise IntegrityError(path, f"the compressed stream is broken ({error})", fix=_MEND) from error
+        raise IntegrityError(path, f"the compressed stream is broken ({error})", fix=MEND) from error
 
 
 def _of_folder(path: Path) -> Iterator[Entry]:
@@ -180,4 +180,4 @@ def _walked(folder: Path) -> Iterator[Path]:
 
 def refuse(where: object, what: str, got: object = None, expected: object = None) -> NoReturn:
     """Raises the IntegrityError of a bundle that is not whole."""
-    raise IntegrityError(where, what, got=got, expected=expected, fix=_MEND)
+    raise IntegrityError(where, what, got=got, expected=expected, fix=MEND)

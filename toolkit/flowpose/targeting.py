@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flowpose.device.facts import Device, device
+from flowpose.device.nvml import INSTALL
 from flowpose.errors import TargetMismatch
 from flowpose.runtime.machine import machine_arch
 from flowpose.spec.find import shipped
@@ -37,6 +38,11 @@ def target_of(found: Device, arch: str) -> Target:
         TargetMismatch: there is none; says which file to write.
     """
     if found.kind == "cpu":
+        if found.driver is not None and found.no_gpu is not None and found.no_gpu.what == "package":
+            raise TargetMismatch(
+                "target auto", "cannot tell which NVIDIA GPU this is", got=f"driver {found.driver}",
+                expected="the package nvidia-ml-py", fix=f"{INSTALL}, or --target NAME (cpu, for one)",
+            )  # fmt: skip
         if arch in PROCESSORS:
             return load_target(PROCESSORS[arch])
         _refuse(arch, "a file with `arch: any`")
@@ -53,5 +59,5 @@ def target_of(found: Device, arch: str) -> Target:
 def _refuse(got: str, file: str) -> NoReturn:
     raise TargetMismatch(
         "target auto", "no shipped target is this machine", got=got, expected="one that `flowpose targets` lists",
-        fix=f"give --target FILE.yaml, {file}",
+        fix=f"give --target FILE.yaml, {file}; or --target cpu",
     )  # fmt: skip

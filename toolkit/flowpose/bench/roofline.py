@@ -247,7 +247,8 @@ class AgainstRoofline:
         predicted_ms, measured_ms: of one run.
         ratio: measured over predicted. Above 3 something is wrong with the engine or the clock; below 1, with the
             model.
-        share_of_limit: the least time that the peaks allow over the measured one, 0..1.
+        share_of_limit: the least time that the target's peaks allow over the measured one; above 1 on a faster
+            processor than the target was measured on.
     """
 
     predicted_ms: float

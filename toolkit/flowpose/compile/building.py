@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -56,6 +57,8 @@ BUILDERS: Mapping[str, tuple[str, str]] = {
 }
 """Backend -> module and function that build for it; a backend whose files are ONNX has none."""
 
+_UNSAFE = re.compile(r"[^\w.+]+")  # in a file's name
+
 
 def builds(name: str) -> bool:
     """Whether something is built for a backend."""
@@ -68,6 +71,18 @@ def identity(backend: Backend) -> dict[str, str]:
     return {**machine_identity(), **own} if own else {}
 
 
+def timing_cache_name(backend: Backend) -> str:
+    """Returns the file name of TensorRT's timing cache that fits here: all of `identity`, for a change makes another.
+
+    For example timing-power_mode2-tensorrt10.3.0-gpuOrin-sm8.7-sms8-cuda12.6-driver540.4.0.cache.
+
+    Raises:
+        BackendError: there is no GPU, so that there is nothing to time.
+    """
+    parts = (_UNSAFE.sub("_", f"{name}{value}") for name, value in identity(backend).items())
+    return "-".join(("timing", *parts)) + ".cache"
+
+
 def build(
     graph: Artifact, name: str, precision: str, folder: Path, options: Options, say: Say
 ) -> dict[str, Path] | None:
@@ -78,19 +93,28 @@ def build(
     """
     if not builds(name):
         return None
-    module, function = BUILDERS[name]
     made = {}
     for part in ("source", "frame"):
         spec = onnx_graph(graph, part, precision, name)
         file = folder / f"{Path(spec.file).stem}.{name}{BACKENDS[name].suffix}"
         if not file.exists():  # a source graph in fp32 serves every precision
             say(f"building {file.name}")
-            _builder(module, function, name)(graph.file(spec.file), file, spec.precision, options, say)
+            build_file(name, graph.file(spec.file), file, spec.precision, options, say)
         made[part] = file
     return made
 
 
-def _builder(module: str, function: str, name: str) -> Build:
+def build_file(name: str, graph: Path, out: Path, precision: str, options: Options, say: Say) -> None:
+    """Writes the file `out` that a backend of BUILDERS opens, of one ONNX graph.
+
+    Raises:
+        BackendError, MissingDependency: see `Build`.
+    """
+    _builder(name)(graph, out, precision, options, say)
+
+
+def _builder(name: str) -> Build:
+    module, function = BUILDERS[name]
     try:
         found: Build = getattr(import_module(module), function)
     except ModuleNotFoundError as error:

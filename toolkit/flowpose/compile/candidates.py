@@ -117,7 +117,7 @@ def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]
         try:
             backend = open_backend(name)
             _check_version(name, backend.version, target)
-            backend.identity()  # a library may be there without the GPU that it needs
+            _check_gpu(name, backend.identity(), target)
         except (BackendError, MissingDependency, TargetMismatch) as error:
             excluded.append(Excluded(name, str(error)))
         else:
@@ -208,6 +208,19 @@ def _check_version(name: str, version: str, target: Target) -> None:
         raise TargetMismatch(
             f"target {target.name}", f"{name} version", got=version, expected=allowed, fix=fix
         )
+
+
+def _check_gpu(name: str, identity: Mapping[str, str], target: Target) -> None:
+    """Whether what a backend builds is built for the target's GPU: a library may be there without one, or with another.
+
+    Raises:
+        TargetMismatch: it is not.
+    """
+    if identity and target.gpu is not None and identity.get("sm") != target.gpu.sm:
+        raise TargetMismatch(
+            f"target {target.name}", f"{name} sees another GPU", got=f"SM {identity.get('sm', 'of none')}",
+            expected=f"SM {target.gpu.sm}", fix="compile on the device itself, or take --target auto",
+        )  # fmt: skip
 
 
 def _refuse(target: Target, excluded: Sequence[Excluded]) -> None:

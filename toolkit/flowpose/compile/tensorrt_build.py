@@ -15,13 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flowpose.compile.building import Options, Say
-from flowpose.compile.tensorrt_cache import (
-    keep_timing_cache,
-    timing_cache_name,
-    use_timing_cache,
-    write_whole,
-)
+from flowpose.compile.building import Options, Say, timing_cache_name
+from flowpose.compile.tensorrt_cache import keep_timing_cache, use_timing_cache, write_whole
 from flowpose.compile.tensorrt_memory import free_memory, workspace
 from flowpose.compile.tensorrt_progress import Display, Monitor, showing
 from flowpose.errors import BackendError
@@ -105,7 +100,7 @@ def build(graph: Path, out: Path, precision: str, options: Options, say: Say) ->
     plan = Plan(
         workspace_mb=options.workspace_mb,
         optimization_level=options.level,
-        timing_cache=options.cache / timing_cache_name(TensorRt().identity()),
+        timing_cache=options.cache / timing_cache_name(TensorRt()),
         log=options.logs / f"{out.name}.log",
     )
     build_engine(graph, out, plan, say)

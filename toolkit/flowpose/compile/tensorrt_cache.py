@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flowpose.compile.building import Say
 from flowpose.errors import BackendError
 from flowpose.runtime.tensorrt_library import Log
-
-
-def timing_cache_name(identity: Mapping[str, str]) -> str:
-    """Returns the file name of the cache that fits a machine: no other device, power mode or version can use it.
-
-    Args:
-        identity: of `TensorRt.identity`; for example timing-sm8.7-8sms-tensorrt10.3.0-driver12.6.cache.
-    """
-    return "timing-sm{sm}-{sms}sms-tensorrt{tensorrt}-driver{driver}.cache".format(**identity)
 
 
 def use_timing_cache(config: Any, path: Path, log: Log, say: Say) -> None:

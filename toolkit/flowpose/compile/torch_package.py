@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._export.error import ExportError
+from torch._export.verifier import SpecViolationError
 from torch._inductor import aoti_compile_and_package
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
@@ -17,7 +20,7 @@ from torch.export import ExportedProgram
 from flowpose.compile.torch_graph import TorchGraph, Value, torch_module
 from flowpose.compile.torch_quantized import Rendering
 from flowpose.errors import BackendError, MissingDependency
-from flowpose.runtime.torch_ports import ABOUT, CPU, CUDA, About, Port
+from flowpose.runtime.torch_ports import ABOUT, CPU, CUDA, About, Port, exact_products
 
 if TYPE_CHECKING:
     from flowpose.compile.building import Options
@@ -26,6 +29,8 @@ COMPILER = "apt-get install g++ (or name another compiler in the environment var
 HALVES: Mapping[tuple[str, str], torch.dtype] = MappingProxyType({(CUDA, "int8"): torch.float16})
 """(device, precision) -> what the graph's fp32 becomes, where it does not stay: what INT8 leaves is fp16 on a GPU, as
 in TensorRT's engines. An fp16 graph says itself what is computed in halves."""
+FAULTS = (RuntimeError, SpecViolationError, ExportError)
+"""What torch raises where a graph cannot be rendered, exported or compiled, or where memory runs out."""
 
 
 def build(
@@ -62,25 +67,36 @@ def build_package(
         MissingDependency: there is no C++ compiler.
     """
     _need_compiler()
-    module = torch_module(graph, dtype, rendering=rendering).to(device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with exact_products() if device == CUDA else nullcontext():
+            module = torch_module(graph, dtype, rendering=rendering).to(device)
+            _package(module, out, device, threads)
+    except FAULTS as error:
+        raise BackendError(graph, f"AOTInductor cannot compile the graph ({reason(error)})") from error
+    return out
+
+
+def _package(module: TorchGraph, out: Path, device: str, threads: int) -> None:
     about = About(ports_of(module.inputs), ports_of(module.outputs), device, threads, torch.__version__)
     settings: dict[str, Any] = {
         "aot_inductor.metadata": {ABOUT: about.text()},
         "cpp.threads": threads,
         "freezing": device == CPU,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Deprecations of torch inside torch are no business of whoever compiles a graph.
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            aoti_compile_and_package(
-                exported(module, device), package_path=str(out), inductor_configs=settings
-            )
-    except (CppCompileError, InductorError) as error:
-        last = str(error).strip().splitlines()[-1]
-        raise BackendError(graph, f"AOTInductor cannot compile the graph ({last})") from error
-    return out
+    # Deprecations of torch inside torch are no business of whoever compiles a graph.
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        aoti_compile_and_package(exported(module, device), package_path=str(out), inductor_configs=settings)
+
+
+def reason(error: Exception) -> str:
+    """Returns the line of a torch error that says what is wrong: a compiler's last, else the first.
+
+    An error without a text is named by its type.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if isinstance(error, CppCompileError | InductorError) else lines[0]
 
 
 def exported(module: TorchGraph, device: str = CPU) -> ExportedProgram:

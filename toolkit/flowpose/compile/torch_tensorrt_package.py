@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from flowpose.compile.torch_graph import torch_module
-from flowpose.compile.torch_package import exported, ports_of
+from flowpose.compile.building import timing_cache_name
+from flowpose.compile.torch_graph import TorchGraph, torch_module
+from flowpose.compile.torch_package import FAULTS, exported, ports_of
 from flowpose.compile.torch_quantized import Rendering, quantize_op
 from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.torch_ports import ABOUT, CUDA, About
-from flowpose.runtime.torch_tensorrt import library
+from flowpose.runtime.torch_tensorrt import TorchTensorRt, library
 
 if TYPE_CHECKING:
     from flowpose.compile.building import Options
@@ -42,7 +43,7 @@ def build(
     say(f"{out.name}: Torch-TensorRT {library.__version__}; minutes")
     settings: dict[str, Any] = {
         "optimization_level": options.level,
-        "timing_cache_path": str(options.cache / "torch-tensorrt.timing"),
+        "timing_cache_path": str(options.cache / timing_cache_name(TorchTensorRt())),
     }
     if options.workspace_mb is not None:
         settings["workspace_size"] = options.workspace_mb << 20
@@ -75,25 +76,30 @@ def build_program(
     """
     if rendering == "tensorrt":
         _need_kernels()
-    edges = torch_module(graph)
-    about = About(ports_of(edges.inputs), ports_of(edges.outputs), CUDA, 0, torch.__version__)
-    module = torch_module(graph, dtype, rendering=rendering, edges=False).to(CUDA)
-    example = tuple(torch.zeros(each.shape, dtype=each.dtype, device=CUDA) for each in module.inputs)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations of torch inside torch_tensorrt
-            compiled = library.dynamo.compile(
-                exported(module, CUDA), arg_inputs=example, min_block_size=1, require_full_compilation=True,
-                **(settings or {}),
-            )  # fmt: skip
-            library.save(
-                compiled, str(out), output_format="exported_program", arg_inputs=example,
-                extra_files={ABOUT: about.text()},
-            )  # fmt: skip
-    except RuntimeError as error:
+        edges = torch_module(graph)
+        about = About(ports_of(edges.inputs), ports_of(edges.outputs), CUDA, 0, torch.__version__)
+        module = torch_module(graph, dtype, rendering=rendering, edges=False).to(CUDA)
+        _write(module, about, out, settings or {})
+    except FAULTS as error:
         raise BackendError(graph, f"Torch-TensorRT cannot build the graph ({error})") from error
     return out
+
+
+def _write(module: TorchGraph, about: About, out: Path, settings: dict[str, Any]) -> None:
+    """Compiles a module that is on the GPU, and saves it with what it says of itself."""
+    example = tuple(torch.zeros(each.shape, dtype=each.dtype, device=CUDA) for each in module.inputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations of torch inside torch_tensorrt
+        compiled = library.dynamo.compile(
+            exported(module, CUDA), arg_inputs=example, min_block_size=1, require_full_compilation=True,
+            **settings,
+        )  # fmt: skip
+        library.save(
+            compiled, str(out), output_format="exported_program", arg_inputs=example,
+            extra_files={ABOUT: about.text()},
+        )  # fmt: skip
 
 
 def _need_kernels() -> None:

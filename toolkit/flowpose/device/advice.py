@@ -5,6 +5,7 @@ Numbers without a source here are those of NVIDIA's tables and release notes; no
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -14,6 +15,7 @@ from flowpose.device.nvml import INSTALL, THROTTLING
 from flowpose.device.nvpmodel import PowerMode, mode_mhz, mode_sms, rates
 from flowpose.device.packages import Python
 
+HOT_C = 90.0  # a bound of this project: boards have their own, from about there on
 NEAR = 0.9  # of the highest allowed clock: below it, a clock counts as not pinned
 SMALL_BOARD_MB = 9000  # memory of boards sold with 4 and 8 GB is below
 ENOUGH_FREE_MB = (
@@ -23,10 +25,12 @@ SWAP_MB = 4096
 STUCK_MHZ = (624, 625)  # 624.75 MHz: the clock at which firmware without the super setting holds an Orin Nano
 BAD_TENSORRT = "10.2.0"
 ANY_PYTHON = "3"  # of a package folder that all Python 3 share
+ARM = ("aarch64", "arm64")  # names of the processor of every board
 BOARD_WITH_SUPER = "p3767"  # Orin Nano and Orin NX
 
 UNLIMITED = "MAXN"
 AFTERWARDS = "A reboot may be asked for, and engines must be compiled again."
+FAN = "sudo jetson_clocks --fan"
 TO_CONSOLE = "sudo systemctl set-default multi-user.target && sudo reboot"
 MORE_SWAP = (
     "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile"
@@ -92,10 +96,35 @@ def _allows(mode: PowerMode, device: Device) -> str:
 
 def _clock(device: Device) -> list[Advice]:
     """A GPU clock that follows the load."""
-    if device.gpu_mhz is None or device.gpu_max_mhz is None or device.gpu_mhz >= NEAR * device.gpu_max_mhz:
+    clocks = _gpu_clocks(device)
+    if clocks is None or clocks[0] >= NEAR * clocks[1]:
         return []
-    text = f"The GPU's clock is {device.gpu_mhz} of {device.gpu_max_mhz} MHz and rises only under load, so that frames"
+    text = f"The GPU's clock is {clocks[0]} of {clocks[1]:.0f} MHz and rises only under load, so that frames"
     return [Advice(f"{text} after a pause are slow. Pinned until the next boot by:", "sudo jetson_clocks")]
+
+
+def _gpu_clocks(device: Device) -> tuple[int, float] | None:
+    """The GPU's clock now and the highest that is allowed, MHz; None where neither is told.
+
+    By the kernel, else (a container) by tegrastats and the table's line of the mode that is set.
+    """
+    if device.gpu_mhz is not None and device.gpu_max_mhz is not None:
+        return device.gpu_mhz, device.gpu_max_mhz
+    now = device.power_mode
+    limits = [mode_mhz(mode, device.gpu_top_mhz) for mode in device.modes if now and mode.id == now.id]
+    if device.stats is None or not device.stats.gpu_mhz or not limits or limits[0] in (None, inf):
+        return None
+    return max(device.stats.gpu_mhz), limits[0] or inf
+
+
+def _heat(device: Device) -> list[Advice]:
+    """A board near the temperature at which it lowers its clocks: by the kernel's sensors, else by tegrastats."""
+    told = device.temperatures or (device.stats.temperatures if device.stats is not None else {})
+    name = max(told, key=lambda sensor: told[sensor], default=None)
+    if name is None or told[name] < HOT_C:
+        return []
+    text = f"Sensor {name} is at {told[name]:.0f} C, where boards lower their clocks (throttle) or soon will: what is"
+    return [Advice(f"{text} measured may not count. The fan at its fastest until the next boot:", FAN)]
 
 
 def _super(device: Device) -> list[Advice]:
@@ -179,12 +208,7 @@ def _tensorrt(device: Device, python: Python) -> list[Advice]:
     """A TensorRT that is known to be faulty, or one that this Python does not see."""
     if python.tensorrt is not None:
         if python.tensorrt.startswith(BAD_TENSORRT):
-            return [
-                Advice(
-                    f"TensorRT {python.tensorrt} is known to be faulty. Another:",
-                    "pip install 'tensorrt>=10.3'",
-                )
-            ]
+            return [_another(python.tensorrt, board=device.kind == "jetson" or platform.machine() in ARM)]
         return []
     if not python.system_tensorrt:
         return []
@@ -197,10 +221,19 @@ def _tensorrt(device: Device, python: Python) -> list[Advice]:
     return [Advice(f"{text} One that does:", f"{interpreter} -m venv --system-site-packages .venv")]
 
 
+def _another(faulty: str, *, board: bool) -> Advice:
+    """Instead of a faulty TensorRT: on a board JetPack's own, which one from pip would shadow."""
+    text = f"TensorRT {faulty} is known to be faulty."
+    if not board:
+        return Advice(f"{text} Another:", "pip install 'tensorrt>=10.3'")
+    text += " JetPack 6.2 or later brings another; do not take it from pip. On such a JetPack:"
+    return Advice(text, "sudo apt-get install nvidia-jetpack")
+
+
 Rule = Callable[[Device], list[Advice]]
 CPU_RULES: tuple[Rule, ...] = (_governor, _cores, _bytes)
 RULES: dict[str, tuple[Rule, ...]] = {
-    "jetson": (_mode, _super, _clock, _memory, _governor, _cores),
+    "jetson": (_mode, _super, _clock, _heat, _memory, _governor, _cores),
     "nvidia": (_throttling, *CPU_RULES),
     "cpu": (_unseen, *CPU_RULES),
 }

@@ -11,7 +11,6 @@ from flowpose.device import nvml, sysfs
 from flowpose.device.files import ROOT
 from flowpose.device.jetpack import CHIPS, Board, Chip, JetPack, board, jetpack, l4t
 from flowpose.device.nvpmodel import (
-    NamedMode,
     PowerMode,
     PowerModes,
     current_mode,
@@ -20,6 +19,8 @@ from flowpose.device.nvpmodel import (
     power_modes,
 )
 from flowpose.device.processor import Processor, processor
+from flowpose.device.tegrastats import TegraStats
+from flowpose.nvidia_files import NamedMode
 
 Kind = Literal["jetson", "nvidia", "cpu"]
 
@@ -48,6 +49,7 @@ class Device:
         power: supply rail -> W.
         cpu: the processor.
         no_gpu: why NVML tells of no GPU.
+        stats: a Jetson's line of tegrastats, where one was read (`doctoring.examine` does).
     """
 
     kind: Kind
@@ -72,6 +74,7 @@ class Device:
     power: dict[str, float] | None = None
     cpu: Processor | None = None
     no_gpu: nvml.Absent | None = None
+    stats: TegraStats | None = None
 
 
 def device(root: Path = ROOT) -> Device:

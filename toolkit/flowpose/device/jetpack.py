@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowpose.device.files import ROOT, read
-from flowpose.errors import DeviceError
+from flowpose.errors import DeviceError, SpecError
 
 RELEASE = "etc/nv_tegra_release"
 TREE = "proc/device-tree"
@@ -92,6 +93,28 @@ def jetpack(l4t: str) -> JetPack | None:
         if _significant(each.l4t) == _significant(l4t):
             return each
     return None
+
+
+def line_of(release: str, lines: Sequence[str]) -> str:
+    """Returns the line of JetPack that a release belongs to, as `6.2.1` to `JetPack 6.2`.
+
+    Args:
+        release: such as `6.2.1` or `JetPack 6.2.1`; one of JETPACKS, or a line itself.
+        lines: such as `JetPack 6.2`, as a target lists its releases.
+
+    Raises:
+        SpecError: it belongs to none of them; lists what does.
+    """
+    fitting: dict[str, str] = {}
+    for line in lines:
+        number = line.split()[-1]
+        names = [each.name for each in JETPACKS if each.name.startswith(f"{number}.")]
+        fitting.update(dict.fromkeys((number, *names), line))
+    asked = release.removeprefix("JetPack ")
+    if asked not in fitting:
+        expected = f"one of {', '.join(fitting)} (cat /etc/nv_tegra_release tells)"
+        raise SpecError("deploy", [f"jetpack: not a release for it, got {release!r}, expected {expected}"])
+    return fitting[asked]
 
 
 def parse_compatible(text: str, model: str) -> Board:

@@ -5,15 +5,18 @@ Libraries were seen that list a GPU for which they hold no kernels; they fail, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpose.errors import BackendError, MissingDependency
-from flowpose.runtime.backend import BACKENDS, ONNX, open_backend
+from flowpose.runtime.backend import BACKENDS, ONNX, Backend, open_backend
 
 GRAPH = Path(__file__).with_name("kernel.onnx")
 """f32[1,3,8,8] -> 3 x 3 convolution with stride 2 and 4 channels -> relu -> product with f32[4,1] -> f32[1,4,4,1]."""
@@ -23,6 +26,10 @@ EXPECTED = (
     -0.2265625, 0.75, 0.328125, 0.0, 0.515625, 0.75, 0.0, -0.2265625,
     -0.046875, -0.2265625, 0.9921875, 0.25, 0.7578125, -0.0234375, -0.6796875, 0.90625,
 )  # fmt: skip
+Make = Callable[[str, Path], Path]
+"""Builds what a backend opens of the graph in a folder, and returns the file; raises as `BUILDERS`' functions do."""
+
+NOT_RUN = "not run: --build builds and runs it"
 ATOL = 1e-3  # all numbers of the graph are small multiples of 1/64, which half precision holds exactly
 
 
@@ -32,8 +39,8 @@ class KernelCheck:
 
     Attributes:
         backend: a name of BACKENDS.
-        ok: the result is right; None where the backend runs nothing before a graph is compiled.
-        seconds: to open the graph and run it once; None where that did not happen.
+        ok: the result is right; None where the backend opens only what was built for it, and nothing was.
+        seconds: to open the graph and run it once, without building; None where that did not happen.
         text: the library's version, or what is wrong and what mends it.
     """
 
@@ -43,8 +50,12 @@ class KernelCheck:
     text: str
 
 
-def check(name: str) -> KernelCheck:
+def check(name: str, make: Make | None = None) -> KernelCheck:
     """Returns whether a backend computes a small graph rightly on this machine, now.
+
+    Args:
+        name: of BACKENDS.
+        make: builds the graph for a backend that opens no ONNX files; None: such a one is only asked for its GPU.
 
     Raises:
         BackendError: no backend of that name.
@@ -53,24 +64,31 @@ def check(name: str) -> KernelCheck:
         raise BackendError(
             "backend", "unknown backend", got=f"'{name}'", expected="one of " + ", ".join(BACKENDS)
         )
-    start = perf_counter()
     try:
         backend = open_backend(name)
-        if BACKENDS[name].suffix != ONNX:
-            return KernelCheck(name, None, None, f"{backend.version}; builds at compile")
-        start = perf_counter()
-        found = backend.open(GRAPH, 1).run({INPUT: kernel_input()})
+        backend.identity()  # a library may be there without the GPU that it needs
+        if BACKENDS[name].suffix != ONNX and make is None:
+            return KernelCheck(name, None, None, f"{backend.version}; {NOT_RUN}")
+        found, seconds = _run(name, backend, make)
     except (BackendError, MissingDependency) as error:
         return KernelCheck(name, False, None, str(error).removeprefix(f"{name}: "))
     except (ImportError, OSError) as error:  # a library of the system that the package needs
         return KernelCheck(name, False, None, f"cannot be loaded ({error})")
     fault = wrong(found.get(OUTPUT))
-    return KernelCheck(name, not fault, perf_counter() - start, fault or backend.version)
+    return KernelCheck(name, not fault, seconds, fault or backend.version)
 
 
-def check_all() -> tuple[KernelCheck, ...]:
-    """Returns the check of each backend, in the order of BACKENDS."""
-    return tuple(check(name) for name in BACKENDS)
+def _run(name: str, backend: Backend, make: Make | None) -> tuple[dict[str, NDArray[Any]], float]:
+    """What the graph gives, and the seconds that it took to open and run it."""
+    with TemporaryDirectory(prefix="flowpose-doctor-") as folder:
+        file = GRAPH if BACKENDS[name].suffix == ONNX or make is None else make(name, Path(folder))
+        start = perf_counter()
+        return backend.open(file, 1).run({INPUT: kernel_input()}), perf_counter() - start
+
+
+def check_all(make: Make | None = None) -> tuple[KernelCheck, ...]:
+    """Returns the check of each backend, in the order of BACKENDS; `make` as for `check`."""
+    return tuple(check(name, make) for name in BACKENDS)
 
 
 def kernel_input() -> NDArray[np.float32]:

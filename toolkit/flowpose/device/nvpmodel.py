@@ -7,8 +7,6 @@ read from the board's own table.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -16,23 +14,14 @@ from pathlib import Path
 
 from flowpose.device.files import ROOT, number, read
 from flowpose.errors import DeviceError
+from flowpose.nvidia_files import STATUS, NamedMode, asked_mode, parse_status
 
 CONF = "etc/nvpmodel.conf"
-STATUS = "var/lib/nvpmodel/status"
 UNCAPPED = (-1, 0)  # how a table says that a clock has no limit: -1 for the GPU, -1 or 0 for the memory
 SMS_OF_A_TPC = 2
 
 _SECTION = re.compile(r"<\s*(\w+)\s+(.*?)\s*>")
 _FIELD = re.compile(r"(\w+)\s*=\s*(\S+)")
-_QUERY = re.compile(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)\s*(?:\n|$)")
-
-
-@dataclass(frozen=True)
-class NamedMode:
-    """The mode that is set: its id in this board's table and its name."""
-
-    id: int
-    name: str
 
 
 @dataclass(frozen=True)
@@ -89,27 +78,6 @@ def parse_conf(text: str) -> PowerModes:
     return PowerModes(tuple(modes), default)
 
 
-def parse_query(text: str) -> NamedMode:
-    """Returns the mode that `nvpmodel -q` prints; lines of the fan and of errors around it do not matter.
-
-    Raises:
-        DeviceError: no line `NV Power Mode: NAME` with the id on the next.
-    """
-    found = _QUERY.search(text)
-    if found is None:
-        expected = "NV Power Mode: NAME, and its id on the next line"
-        raise DeviceError("nvpmodel -q", "does not name the mode", got=repr(text[-80:]), expected=expected)
-    return NamedMode(int(found.group(2)), found.group(1))
-
-
-def parse_status(text: str) -> int:
-    """Returns the mode's id of a status file, as `pmode:0002 fmode:quiet`; DeviceError where it has none."""
-    found = re.search(r"\bpmode:\s*(\d+)\b", text)
-    if found is None:
-        raise DeviceError(STATUS, "does not name the mode", got=repr(text[:40]), expected="pmode:0002")
-    return int(found.group(1))
-
-
 def power_modes(root: Path = ROOT) -> PowerModes | None:
     """Returns the modes of this board; None where it has no table (no Jetson, or a container without it)."""
     text = read(root, CONF)
@@ -124,7 +92,7 @@ def current_mode(modes: PowerModes | None, root: Path = ROOT) -> NamedMode | Non
     """
     status = read(root, STATUS)
     if status is None:
-        return _asked() if root == ROOT else None
+        return asked_mode() if root == ROOT else None
     wanted = parse_status(status)
     if modes is None:
         return NamedMode(wanted, "")
@@ -228,15 +196,3 @@ def _limit(where: str, text: str | None) -> int | None:
 
 def _mhz(hertz: int | None) -> int | None:
     return None if hertz is None else round(hertz / 1e6)
-
-
-def _asked() -> NamedMode | None:
-    """What `nvpmodel -q` says; it may complain on stderr, without root, and still names the mode."""
-    command = shutil.which("nvpmodel")
-    if command is None:
-        return None
-    try:
-        done = subprocess.run([command, "-q"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError("nvpmodel -q", f"cannot be run ({error})") from error
-    return parse_query(done.stdout)

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from flowpose.device.files import ROOT, listed, number, read, read_number
 from flowpose.errors import DeviceError
+from flowpose.nvidia_files import DRIVER, parse_driver
 
 MEMINFO = "proc/meminfo"
-DRIVER = "proc/driver/nvidia/version"
 TPC_MASK = (
     "sys/devices/platform/gpu.0/tpc_pg_mask",
     "sys/devices/gpu.0/tpc_pg_mask",
@@ -19,7 +19,6 @@ GPU_FOLDERS = re.compile(r"[0-9a-f]+\.(gpu|ga10b|gv11b)|gpu-gpc-\d+")  # under d
 CHANNELS = (1, 2, 3)  # of an INA3221 power monitor
 
 _MEMORY = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
-_DRIVER = re.compile(r"NVRM version:.*?\s(\d+(?:\.\d+)+)\s")
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,6 @@ def parse_meminfo(text: str) -> Memory:
     return Memory(*(found[name] for name in wanted))
 
 
-def parse_driver(text: str) -> str:
-    """Returns the version in a /proc/driver/nvidia/version, as `540.4.0`; DeviceError if it has none."""
-    found = _DRIVER.search(text)
-    if found is None:
-        raise DeviceError(
-            DRIVER, "names no version", got=repr(text[:60]), expected="NVRM version: ... 540.4.0 ..."
-        )
-    return found.group(1)
-
-
 def memory(root: Path = ROOT) -> Memory | None:
     """Returns the machine's memory; None where there is no /proc."""
     text = read(root, MEMINFO)
@@ -70,7 +59,7 @@ def memory(root: Path = ROOT) -> Memory | None:
 def driver(root: Path = ROOT) -> str | None:
     """Returns the version of the NVIDIA driver that is loaded; None without one."""
     text = read(root, DRIVER)
-    return None if text is None else parse_driver(text + "\n")
+    return None if text is None else parse_driver(text)
 
 
 def tpc_mask(root: Path = ROOT) -> int | None:

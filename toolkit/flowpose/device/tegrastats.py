@@ -7,10 +7,16 @@ of temperatures are in capitals or not, a temperature or a power may have its av
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Timer
 
 from flowpose.errors import DeviceError
+
+TIMEOUT_S = 3.0
+INTERVAL_MS = 500  # that loads are counted over; the first line comes after it
 
 OFF_C = -256.0  # what a sensor that is switched off shows, C
 UNCONNECTED = "NC"  # the name of a power rail that nothing is connected to
@@ -71,6 +77,50 @@ class TegraStats:
     cores: tuple[Core, ...]
     temperatures: Mapping[str, float]
     rails: Mapping[str, Rail]
+
+
+def stats(line: Callable[[], str | None]) -> TegraStats | None:
+    """Returns what tegrastats tells now; None where it tells nothing.
+
+    Args:
+        line: gives a line of it, or None: `one_line`.
+
+    Raises:
+        DeviceError: as `parse_line`.
+    """
+    text = line()
+    return parse_line(text) if text else None
+
+
+def one_line() -> str | None:
+    """Returns the first line that tegrastats writes; None where it is not installed or silent for TIMEOUT_S.
+
+    Raises:
+        DeviceError: it is there and cannot be run.
+    """
+    command = shutil.which("tegrastats")
+    if command is None:
+        return None
+    arguments = [command, "--interval", str(INTERVAL_MS)]
+    try:
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+        )
+    except OSError as error:
+        raise DeviceError("tegrastats", f"cannot be run ({error})") from error
+    return _first(process) or None
+
+
+def _first(process: subprocess.Popen[str]) -> str:
+    """A process's first line, empty where it ends or does not come in time; the process never ends by itself."""
+    with process:
+        alarm = Timer(TIMEOUT_S, process.kill)
+        alarm.start()
+        try:
+            return process.stdout.readline().strip() if process.stdout is not None else ""
+        finally:
+            alarm.cancel()
+            process.kill()
 
 
 def parse_line(line: str) -> TegraStats:

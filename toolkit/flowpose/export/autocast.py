@@ -23,6 +23,8 @@ FP32_OPS = ("GridSample",)
 def with_fp16(model: onnx.ModelProto, example: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
     """The computation in fp16 wherever real inputs show that it fits; inputs and outputs keep their types.
 
+    The same model and example give the same bytes in every process.
+
     Args:
         model: in fp32, with plain fp32 weights.
         example: input name -> a real input, by which values that are too large for fp16 are found.
@@ -39,8 +41,44 @@ def with_fp16(model: onnx.ModelProto, example: Mapping[str, NDArray[Any]]) -> on
         except ModuleNotFoundError as error:
             what = f"needs the package {error.name}"
             raise MissingDependency("export fp16", what, fix="pip install flowpose[quantize]") from error
-        made: onnx.ModelProto = convert_to_mixed_precision(
+        made = convert_to_mixed_precision(
             str(path), low_precision_type="fp16", op_types_to_exclude=list(FP32_OPS), keep_io_types=True,
             calibration_data=str(inputs), opset=opset_of(model),
         )  # fmt: skip
-    return made
+    return in_order(made)
+
+
+def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model, whose nodes, constants and types stand in an order that the graph itself gives.
+
+    AutoCast 0.47 walks sets of names, so the order of its casts changes with the hash seed; names and all else do not.
+    Nodes come as the outputs need them, depth first; what no output needs comes last. The rest stands by name.
+    """
+    graph = model.graph
+    for field, values in (
+        (graph.node, _as_needed(graph)),
+        (graph.initializer, sorted(graph.initializer, key=lambda each: each.name)),
+        (graph.value_info, sorted(graph.value_info, key=lambda each: each.name)),
+    ):
+        del field[:]
+        field.extend(values)
+    return model
+
+
+def _as_needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    placed: dict[int, onnx.NodeProto] = {}
+    wanted = [output.name for output in graph.output]
+    open_names = [*sorted(makers, reverse=True), *reversed(wanted)]  # a stack: the first output is on top
+    while open_names:
+        index = makers.get(open_names[-1])
+        if index is None or index in placed:
+            open_names.pop()
+            continue
+        node = graph.node[index]
+        missing = [name for name in node.input if name in makers and makers[name] not in placed]
+        if missing:
+            open_names.extend(reversed(missing))
+        else:
+            placed[index] = node
+    return list(placed.values())

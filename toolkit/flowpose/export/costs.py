@@ -56,13 +56,21 @@ FLOATS = frozenset((TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 
 
 def costs(folder: Path, graphs: Iterable[GraphSpec]) -> Costs:
-    """What the graph files in a folder cost; a file that one backend alone can read is left out.
+    """What the graph files in a folder cost; one with operators of a backend's own is left out.
 
     Raises:
         ArtifactError: a graph's shapes are not fixed, or it holds a graph of its own.
     """
-    files = dict.fromkeys(graph.file for graph in graphs if graph.backend is None)
-    return Costs(graphs=tuple(graph_costs(onnx.load(folder / file), file) for file in files))
+    files = dict.fromkeys(graph.file for graph in graphs)
+    models = {file: onnx.load(folder / file, load_external_data=False) for file in files}
+    own = {
+        file
+        for file, model in models.items()
+        if any(each.domain not in ("", "ai.onnx") for each in model.opset_import)
+    }
+    return Costs(
+        graphs=tuple(graph_costs(onnx.load(folder / file), file) for file in files if file not in own)
+    )
 
 
 def costs_text(folder: Path, graphs: Iterable[GraphSpec]) -> bytes:

@@ -8,6 +8,7 @@ typed: precision must be in the graph. Its parser also lists no Cast of int8, so
 from __future__ import annotations
 
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flowpose.artifact import Artifact, Draft, ancestors, creating, open_artifact, place, stage_key
-from flowpose.errors import ArtifactError
+from flowpose.errors import ArtifactError, MissingDependency
 from flowpose.export.autocast import with_fp16
 from flowpose.export.costs import costs_text
 from flowpose.export.files import save
@@ -30,6 +31,7 @@ from flowpose.spec.costs import COSTS
 from flowpose.spec.manifest import GraphSpec, Measurement
 
 STAGE = "halves"
+MODELOPT = "nvidia-modelopt"
 GPU = ("tensorrt", "torch-tensorrt", "onnxruntime-tensorrt")
 """Backends that are given the INT8 graph whose rest is fp16; the others keep the one whose rest is fp32."""
 
@@ -58,7 +60,7 @@ def with_halves(graph: Artifact, root: str | Path) -> Artifact:
         raise ArtifactError(
             graph.path, "fp16 cannot be added", got=got, expected="a graph with fp32 and no fp16"
         )
-    key = stage_key(graph.manifest.key, STAGE, {"versions": {"onnx": onnx.__version__}})
+    key = stage_key(graph.manifest.key, STAGE, {"versions": _tools()})
     path = place(root, graph.manifest.name, STAGE, key)
     if path.exists():
         return open_artifact(path)
@@ -73,6 +75,15 @@ def with_halves(graph: Artifact, root: str | Path) -> Artifact:
     return open_artifact(path)
 
 
+def _tools() -> dict[str, str]:
+    """Versions of what decides the bytes of the graphs."""
+    try:
+        return {"onnx": onnx.__version__, MODELOPT: metadata.version(MODELOPT)}
+    except metadata.PackageNotFoundError as error:
+        what = f"needs the package {MODELOPT}"
+        raise MissingDependency("export fp16", what, fix="pip install flowpose[quantize]") from error
+
+
 def _fields(graph: Artifact, key: str) -> dict[str, Any]:
     manifest = graph.manifest
     same = ("name", "image", "pose", "times", "golden", "card", "gates")
@@ -83,7 +94,7 @@ def _fields(graph: Artifact, key: str) -> dict[str, Any]:
         "parent": manifest.key,
         "stage": {**manifest.stage, "name": STAGE},
         "graphs": manifest.graphs,
-        "built_with": {**versions(), "onnx": onnx.__version__},
+        "built_with": {**versions(), **_tools()},
         "history": ancestors(graph),
     }
 

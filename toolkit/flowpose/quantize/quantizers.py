@@ -35,7 +35,7 @@ TUNED = "tuned.safetensors"  # weights that were trained under quantization, whe
 # 2.4 dB in attention (docs/performance-log.md), and shares are most of what a match is.
 EDGE = ("flow.before", "flow.down", "flow.low", "flow.attention", "flow.up", "flow.after")
 FLOW = ("flow.pose", "flow.source.match.scores", "flow.blocks", *EDGE, "flow.head")
-FRAME_RATE = (*FLOW, "autoencoder.decoder", "detail.choice")
+FRAME_RATE = (*FLOW, "autoencoder.decoder", "detail.refine", "detail.choice")
 # Weights use the codes -64..64 of INT8. x86 CPUs without VNNI add two u8 x s8 products in 16 bits, which saturate
 # beyond: on an AVX2 EPYC OpenVINO's frames of recipes/tiny.yaml were 4 levels off in the mean with -127..127, 0.5 with
 # -64..64. The bit costs 2 dB of PSNR to the student there (46.8 -> 44.6 dB).

@@ -18,6 +18,10 @@ from flowpose.runtime.executed import Executed
 Tensors = Mapping[str, NDArray[Any]]
 
 
+Expected = tuple[Any, tuple[int | None, ...]]
+"""Dtype and shape of an input, None for a side that is open."""
+
+
 class Graph(Protocol):
     """An opened graph.
 
@@ -159,8 +163,8 @@ def install_command(name: str) -> str:
     return install.get(ARCHITECTURES.get(platform.machine(), platform.machine()), install["any"])
 
 
-def check_inputs(where: Path, expected: Mapping[str, tuple[Any, tuple[int, ...]]], inputs: Tensors) -> None:
-    """Refuses inputs that are not those of a graph, name -> (dtype, shape).
+def check_inputs(where: Path, expected: Mapping[str, Expected], inputs: Tensors) -> None:
+    """Refuses inputs that are not those of a graph.
 
     For libraries that do not look: OpenVINO 2026.4 takes the input of the run before for one that is missing, and
     converts another dtype.
@@ -168,17 +172,43 @@ def check_inputs(where: Path, expected: Mapping[str, tuple[Any, tuple[int, ...]]
     Raises:
         BackendError: says which input is wrong.
     """
-    for name in (*expected, *inputs):
-        given = inputs.get(name)
-        found = (given.dtype, given.shape) if given is not None else None
-        if found != expected.get(name):
+    for name in dict.fromkeys((*expected, *inputs)):
+        given, wanted = inputs.get(name), expected.get(name)
+        if given is None or wanted is None or not _is(given, wanted):
+            found = None if given is None else (given.dtype, given.shape)
             raise BackendError(
                 f"{where}, input '{name}'", "is not what the graph takes",
-                got=_described(found), expected=_described(expected.get(name)),
+                got=_described(found), expected=_described(wanted),
             )  # fmt: skip
 
 
-def _described(tensor: tuple[Any, tuple[int, ...]] | None) -> str:
+class Held:
+    """Which inputs a device has: read-only arrays, the very ones that it was given last under their names."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def has(self, name: str, array: NDArray[Any]) -> bool:
+        """Returns whether an input need not be sent; remembers it as sent where it must."""
+        if self._arrays.get(name) is array and not array.flags.writeable:
+            return True
+        self._arrays.pop(name, None)
+        if not array.flags.writeable:
+            self._arrays[name] = array
+        return False
+
+    def forget(self) -> None:
+        """Returns to having nothing, as after a failure."""
+        self._arrays.clear()
+
+
+def _is(given: NDArray[Any], wanted: Expected) -> bool:
+    dtype, sides = wanted
+    same = (side in (None, own) for side, own in zip(sides, given.shape, strict=False))
+    return given.dtype == dtype and given.ndim == len(sides) and all(same)
+
+
+def _described(tensor: Expected | None) -> str:
     return f"{tensor[0]}{list(tensor[1])}" if tensor is not None else "none of that name"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import resource
 import sys
@@ -10,12 +11,15 @@ from importlib import metadata
 from pathlib import Path
 
 import flowpose
+from flowpose.nvidia_files import asked_mode, parse_driver, parse_status
 from flowpose.runtime.backend import ARCHITECTURES, available_threads
 
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
-POWER_MODE = Path("/var/lib/nvpmodel/status")  # of a Jetson: `pmode:0002`
+POWER_MODE = Path("/var/lib/nvpmodel/status")  # of a Jetson
+JETSON = Path("/etc/nv_tegra_release")  # on Jetsons alone
+DRIVER = Path("/proc/driver/nvidia/version")
 BOARD = Path("/sys/firmware/devicetree/base/model")
 TOOLS = ("numpy", "onnxruntime", "openvino", "opencv-python-headless")
 
@@ -55,11 +59,43 @@ def machine_arch() -> str:
 def machine_identity() -> dict[str, str]:
     """Returns what built files depend on beside their backend and its GPU: the power mode of a Jetson, by its number.
 
-    The mode decides how many of the GPU's multiprocessors run, and how fast: an engine is tuned to that.
+    The mode decides how many of the GPU's multiprocessors run, and how fast: an engine is tuned to that. It is read
+    from the status file; a Jetson without one (a container) is asked by `nvpmodel -q`, where that is installed.
+
+    Raises:
+        DeviceError: the file, or the answer, does not name the mode.
     """
-    if not POWER_MODE.exists():
+    if POWER_MODE.exists():
+        return {"power_mode": str(parse_status(POWER_MODE.read_text()))}
+    mode = asked_mode() if JETSON.exists() else None
+    return {"power_mode": str(mode.id)} if mode is not None else {}
+
+
+def driver_identity() -> dict[str, str]:
+    """Returns `driver`, the version of the NVIDIA driver that is loaded; empty where it cannot be read.
+
+    Raises:
+        DeviceError: the kernel's file names no version.
+    """
+    try:
+        text = DRIVER.read_text()
+    except OSError:  # no driver, one without the file (WSL), or a container that hides it
         return {}
-    return {"power_mode": POWER_MODE.read_text().strip().removeprefix("pmode:").lstrip("0") or "0"}
+    return {"driver": parse_driver(text)}
+
+
+def cpu_identity() -> dict[str, str]:
+    """Returns what code made for this very processor depends on: `cpu`, its name, and `cpu_flags`.
+
+    The latter is a digest of the instructions that /proc/cpuinfo lists, in any order; left out where it lists none.
+    """
+    found: set[str] = set()
+    for line in CPUINFO.read_text().splitlines() if CPUINFO.exists() else ():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):  # of x86, of ARM
+            found.update(value.split())
+    digest = hashlib.sha256(" ".join(sorted(found)).encode()).hexdigest()[:16]
+    return {"cpu": cpu_model(), **({"cpu_flags": digest} if found else {})}
 
 
 def cpu_model() -> str:

@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from flowpose.errors import BackendError, MissingDependency
-from flowpose.runtime.backend import Tensors, install_command
+from flowpose.runtime.backend import Held, Tensors, check_inputs, install_command
 from flowpose.runtime.executed import Executed, of_profile
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 CACHE = "FLOWPOSE_CACHE"  # names the folder of engines that the TensorRT provider keeps; default ~/.cache/flowpose
+DTYPES = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int64)": np.dtype(np.int64),
+}
 Options = Mapping[str, str]
 Providers = Sequence[tuple[str, Options]]
 """Providers, the one that is meant first, with their options."""
@@ -36,6 +41,9 @@ FAULTS = (
     state.RuntimeException,
     ValueError,
 )
+
+
+PLAIN = {"use_tf32": "0"}  # fp32 is fp32, as in the other backends
 
 
 class OnnxRuntimeGraph:
@@ -83,11 +91,18 @@ class BoundGraph(OnnxRuntimeGraph):
         super().__init__(path, threads, providers)
         self._device, self._lock = device, threading.Lock()
         self._binding = self._session.io_binding()
-        self._kept: dict[str, NDArray[Any]] = {}
-        self.sent = 0
+        self._held, self.sent = Held(), 0
+        self._expected = {
+            given.name: (
+                DTYPES[given.type],
+                tuple(side if isinstance(side, int) else None for side in given.shape),
+            )
+            for given in self._session.get_inputs()
+        }
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """Returns the outputs by name, copied from the device."""
+        check_inputs(self._path, self._expected, inputs)
         try:
             with self._lock:
                 self._bind(inputs)
@@ -96,18 +111,17 @@ class BoundGraph(OnnxRuntimeGraph):
                 self._session.run_with_iobinding(self._binding)
                 values = [np.array(value) for value in self._binding.copy_outputs_to_cpu()]
         except FAULTS as error:
-            self._kept.clear()
+            self._held.forget()
             raise _failed(self._path, error) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def _bind(self, inputs: Tensors) -> None:
         for name, value in inputs.items():
-            if self._kept.get(name) is value and not value.flags.writeable:
+            if self._held.has(name, value):
                 continue
             self._binding.bind_ortvalue_input(
                 name, onnxruntime.OrtValue.ortvalue_from_numpy(value, self._device, 0)
             )
-            self._kept[name] = value
             self.sent += 1
 
 
@@ -156,7 +170,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
 
     def open(self, path: Path, threads: int) -> BoundGraph:
         """Returns the graph on the first GPU."""
-        return BoundGraph(path, threads, ((CUDA, {"use_tf32": "0"}), (CPU, {})), "cuda")
+        return BoundGraph(path, threads, ((CUDA, PLAIN), (CPU, {})), "cuda")
 
 
 class OnnxRuntimeTensorRt(OnnxRuntime):
@@ -174,8 +188,16 @@ class OnnxRuntimeTensorRt(OnnxRuntime):
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
+            # With fp16 allowed the provider would compute fp32 graphs in it, too: those in halves are computed wide.
+            "trt_fp16_enable": "0",
+            "trt_int8_enable": str(int(_quantized(path))),
         }
-        return BoundGraph(path, threads, ((TENSORRT, own), (CUDA, {}), (CPU, {})), "cuda")
+        return BoundGraph(path, threads, ((TENSORRT, own), (CUDA, PLAIN), (CPU, {})), "cuda")
+
+
+def _quantized(path: Path) -> bool:
+    """Whether an ONNX file names the operator that every quantized graph has."""
+    return b"DequantizeLinear" in path.read_bytes()
 
 
 def _need(name: str, provider: str) -> None:

@@ -35,7 +35,7 @@ class OpenVinoGraph:
         outputs = self._request.model_outputs
         self._outputs = [output.get_any_name() for output in outputs]
         self._expected = {
-            given.get_any_name(): (np.dtype(given.get_element_type().to_dtype()), tuple(given.get_shape()))
+            given.get_any_name(): (np.dtype(given.get_element_type().to_dtype()), _sides(given))
             for given in self._request.model_inputs
         }
 
@@ -53,6 +53,11 @@ class OpenVinoGraph:
     def executed(self, inputs: Tensors) -> Executed:
         """Returns what the graph became when it was compiled; the inputs do not matter."""
         return of_openvino(self._request.get_compiled_model())
+
+
+def _sides(given: Any) -> tuple[int | None, ...]:
+    """The shape of an input, None for a side that is open."""
+    return tuple(None if side.is_dynamic else side.get_length() for side in given.get_partial_shape())
 
 
 class OpenVino:

@@ -16,6 +16,7 @@ from flowpose.errors import BackendError
 from flowpose.runtime.backend import Tensors, check_inputs
 from flowpose.runtime.cuda import Buffer, Recording, Stream, gpu
 from flowpose.runtime.executed import Executed
+from flowpose.runtime.machine import driver_identity
 from flowpose.runtime.tensorrt_layers import of_engine
 from flowpose.runtime.tensorrt_library import Log, trt, version
 
@@ -212,15 +213,15 @@ class TensorRt:
     def identity(self) -> dict[str, str]:
         """Returns what an engine depends on besides its graph and the power mode.
 
-        The keys: `tensorrt`, its full version; `gpu`; `sm`, `8.7`; `sms`, multiprocessors switched on; `driver`, the
-        newest CUDA that it runs.
+        The keys: `tensorrt`, its full version; `gpu`; `sm`, `8.7`; `sms`, multiprocessors switched on; `cuda`, the
+        newest that the driver runs; `driver`, its version, where the kernel tells it.
 
         Raises:
             BackendError: no GPU, or no driver for it.
         """
         found = gpu()
-        machine = {"gpu": found.name, "sm": found.sm, "sms": str(found.sms), "driver": found.driver}
-        return {"tensorrt": self.version, **machine}
+        machine = {"gpu": found.name, "sm": found.sm, "sms": str(found.sms), "cuda": found.driver}
+        return {"tensorrt": self.version, **machine, **driver_identity()}
 
     def open(self, path: Path, threads: int) -> TensorRtGraph:
         """Returns the engine of a file, ready to run; the number of CPU threads does not matter to it.

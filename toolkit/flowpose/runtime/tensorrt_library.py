@@ -11,6 +11,7 @@ from typing import Any
 
 from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.backend import install_command
+from flowpose.runtime.machine import machine_arch
 
 try:
     import tensorrt
@@ -46,6 +47,9 @@ def version() -> str:
     """Returns TensorRT's full version; BackendError when this code does not work with it."""
     found = str(trt.__version__)
     if tuple(int(part) for part in found.split(".")[:2]) < FIRST:
-        fix = "JetPack 6.2 or later, or pip install 'tensorrt>=10.3'"
+        on_a_board = (
+            "flash JetPack 6.2 or later, and take its own: sudo apt-get install nvidia-jetpack (not pip)"
+        )
+        fix = on_a_board if machine_arch() == "aarch64" else "pip install 'tensorrt>=10.3'"
         raise BackendError("tensorrt", "is too old", got=found, expected="10.3 or later", fix=fix)
     return found

@@ -17,7 +17,18 @@ from torch._inductor import aoti_load_package
 
 from flowpose.errors import BackendError
 from flowpose.runtime.backend import Tensors
-from flowpose.runtime.torch_ports import CPU, CUDA, About, Inputs, copies, gpu_identity, read_about
+from flowpose.runtime.machine import cpu_identity
+from flowpose.runtime.torch_ports import (
+    CPU,
+    CUDA,
+    About,
+    Inputs,
+    copies,
+    exact_products,
+    gpu_identity,
+    open_fix,
+    read_about,
+)
 
 WARM_RUNS = 3  # before recording: kernels are loaded and chosen by the first runs
 
@@ -31,16 +42,21 @@ class TorchCompileGraph:
     def __init__(self, path: Path, threads: int) -> None:
         self._path, self._threads, self._lock = path, threads, threading.Lock()
         try:
-            model = aoti_load_package(str(path), run_single_threaded=True)
+            self._open()
         except RuntimeError as error:
-            raise BackendError(path, f"torch cannot open the package ({error})", fix=_fix(path)) from error
-        self._about = read_about(path, model.get_metadata())
-        _check(path, self._about, threads)
-        self._inputs = Inputs(path, self._about.inputs, self._about.device)
+            fix = open_fix(error, _fix(path))
+            raise BackendError(path, f"torch cannot open the package ({error})", fix=fix) from error
+
+    def _open(self) -> None:
+        model = aoti_load_package(str(self._path), run_single_threaded=True)
+        self._about = read_about(self._path, model.get_metadata())
+        _check(self._path, self._about, self._threads)
+        self._inputs = Inputs(self._path, self._about.inputs, self._about.device)
         self._run: Callable[[], Sequence[Tensor]]
         if self._about.device == CUDA:
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            self._run = _recorded(model, self._inputs.tensors, self._stream)
+            with exact_products():
+                self._run = _recorded(model, self._inputs.tensors, self._stream)
         else:
             self._run = lambda: model(*self._inputs.tensors)
 
@@ -120,10 +136,14 @@ class TorchCompile:
     version: str = torch.__version__
 
     def identity(self) -> dict[str, str]:
-        """Returns what a package depends on: `torch`; `gpu`, `sm`, `driver`, or `cpu`, its vector instructions."""
+        """Returns what a package depends on: `torch`, and the GPU (`gpu_identity`) or the very CPU (`cpu_identity`).
+
+        Inductor compiles for the CPU that it runs on (-march=native), in vectors of `cpu_capability`.
+        """
         if torch.cuda.is_available():
             return {"torch": self.version, **gpu_identity()}
-        return {"torch": self.version, "cpu": torch.backends.cpu.get_cpu_capability()}
+        vectors = torch.backends.cpu.get_cpu_capability()
+        return {"torch": self.version, **cpu_identity(), "cpu_capability": vectors}
 
     def open(self, path: Path, threads: int) -> TorchCompileGraph:
         """Returns the package, ready to run.

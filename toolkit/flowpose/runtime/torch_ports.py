@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from flowpose.errors import BackendError
 from flowpose.runtime.backend import Tensors
+from flowpose.runtime.machine import driver_identity
 
 ABOUT = "flowpose"  # the entry of a file's metadata
 CPU, CUDA = "cpu", "cuda"
+NO_ROOM = "close what else uses the GPU's memory"
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,10 @@ def copies(path: Path, ports: Sequence[Port], made: Sequence[Tensor]) -> dict[st
 
 
 def gpu_identity() -> dict[str, str]:
-    """Returns what code for a GPU depends on: its name, its compute capability, the newest CUDA that the driver runs.
+    """Returns what code for a GPU depends on.
+
+    The keys: `gpu`, its name; `sm`, `8.7`; `sms`, multiprocessors switched on; `cuda`, the newest that the driver runs;
+    `driver`, its version, where the kernel tells it.
 
     Raises:
         BackendError: there is no GPU, or PyTorch is a build for the CPU.
@@ -140,9 +146,32 @@ def gpu_identity() -> dict[str, str]:
     if not torch.cuda.is_available():
         raise BackendError("torch", "sees no GPU", fix="install the driver, and a build of torch for CUDA")
     found = torch.cuda.get_device_properties(0)
-    driver = int(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]  # 12060 is 12.6
+    newest = int(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]  # 12060 is 12.6
     return {
         "gpu": found.name,
         "sm": f"{found.major}.{found.minor}",
-        "driver": f"{driver // 1000}.{driver % 1000 // 10}",
+        "sms": str(found.multi_processor_count),
+        "cuda": f"{newest // 1000}.{newest % 1000 // 10}",
+        **driver_identity(),
     }
+
+
+def open_fix(error: RuntimeError, otherwise: str) -> str:
+    """Returns what mends that torch could not open a file: memory where the GPU has none left, else what is given."""
+    return NO_ROOM if isinstance(error, torch.OutOfMemoryError) else otherwise
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Within the block cuBLAS and cuDNN compute fp32 products in fp32, as the other backends do; never in TF32.
+
+    For whatever compiles or records work for a GPU: kernels are chosen then, and a replay chooses none. The switches
+    are the process's own, so they are put back.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.backend import Tensors
-from flowpose.runtime.torch_ports import ABOUT, CUDA, Inputs, copies, gpu_identity, read_about
+from flowpose.runtime.torch_ports import ABOUT, CUDA, Inputs, copies, gpu_identity, open_fix, read_about
 
 __all__ = ["TorchTensorRt", "TorchTensorRtGraph", "library"]
 
@@ -42,15 +43,16 @@ class TorchTensorRtGraph:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        extra: dict[str, Any] = {ABOUT: ""}
         try:
-            program = library.load(str(path), extra_files=extra)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise BackendError(
-                path, f"torch_tensorrt cannot open the program ({error})", fix=_fix(path)
-            ) from error
-        self._about = read_about(path, extra if extra[ABOUT] else {})
-        self._inputs = Inputs(path, self._about.inputs, CUDA)
+            self._prepare(_loaded(path))
+        except RuntimeError as error:
+            fix = open_fix(error, _fix(path))
+            raise BackendError(path, f"torch_tensorrt cannot open the program ({error})", fix=fix) from error
+
+    def _prepare(self, loaded: tuple[Any, Mapping[str, Any]]) -> None:
+        program, metadata = loaded
+        self._about = read_about(self._path, metadata)
+        self._inputs = Inputs(self._path, self._about.inputs, CUDA)
         with ExitStack() as owned, torch.no_grad():
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._model = owned.enter_context(library.runtime.enable_cudagraphs(program.module()))
@@ -80,6 +82,18 @@ class TorchTensorRtGraph:
         return None
 
 
+def _loaded(path: Path) -> tuple[Any, Mapping[str, Any]]:
+    """The program of a file, and what is written beside it."""
+    extra: dict[str, Any] = {ABOUT: ""}
+    try:
+        program = library.load(str(path), extra_files=extra)
+    except (ValueError, OSError) as error:
+        raise BackendError(
+            path, f"torch_tensorrt cannot open the program ({error})", fix=_fix(path)
+        ) from error
+    return program, extra if extra[ABOUT] else {}
+
+
 def _fix(path: Path) -> str:
     return f"make it on this machine, with these versions: flowpose compile {path.parent}"
 
@@ -90,7 +104,7 @@ class TorchTensorRt:
     version: str = library.__version__
 
     def identity(self) -> dict[str, str]:
-        """Returns what a program depends on: `torch`, `torch_tensorrt`, `gpu`, `sm` and `driver`.
+        """Returns what a program depends on: `torch`, `torch_tensorrt`, and the GPU (`gpu_identity`).
 
         Raises:
             BackendError: there is no GPU.
