@@ -34,10 +34,11 @@ class Tolerance:
 
 # INT8 kernels round differently from backend to backend, so single pixels may be far off there and the bulk
 # may not. The source graph beside an INT8 frame graph is fp32 (fp16 on GPUs: 0.001 off), and so is what its
-# context may differ by.
+# context may differ by. Pixels of the source are sampled at computed places: beside an outline a place that is a tenth
+# of a pixel off is worth ten levels.
 TOLERANCES = {
-    "fp32": Tolerance(median=1.0, mean=0.5, max=8, context=0.01),
-    "fp16": Tolerance(median=1.0, mean=1.0, max=24, context=0.03),
+    "fp32": Tolerance(median=1.0, mean=0.5, max=32, context=0.01),
+    "fp16": Tolerance(median=1.0, mean=1.0, max=96, context=0.03),
     "int8": Tolerance(median=1.0, mean=2.5, max=255, context=0.01),
     "fp8": Tolerance(median=1.0, mean=2.5, max=255, context=0.01),  # as int8; nobody has measured it
 }
