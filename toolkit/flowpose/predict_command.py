@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.bench import Report
@@ -32,10 +37,11 @@ from flowpose.runtime.machine import machine_arch
 from flowpose.runtime.model import Model
 from flowpose.spec.costs import COSTS, WIDTHS, Costs, GraphCosts
 from flowpose.spec.find import find, shipped
-from flowpose.spec.reading import load_target
+from flowpose.spec.reading import load_recipe, load_target
 from flowpose.spec.target import PowerMode, Target
 from flowpose.targeting import AUTO, find_target, target_of
 
+UNTRAINED = "untrained"  # the stage that made graphs of a recipe
 RUNS, WARMUP = 50, 5  # of the frame graph, for measured over predicted
 
 
@@ -94,16 +100,42 @@ class Forecast:
 def predict_model(name: str, target_name: str | None, *, measured: bool = True) -> Forecast:
     """Returns how long a model should take on a target, or on all that ship.
 
+    A recipe that nobody has trained is told of as well, in floating point: its graphs are made with random weights.
+
     Args:
-        name, target_name: as `find` takes them.
+        name: a model as `find` takes it, or a recipe.
+        target_name: as `find` takes it.
         measured: run the model here as well, and say how near the prediction is.
 
     Raises:
         ArtifactError: the artifact has no graphs, or nothing says what they cost.
         SpecError: no such model or target.
     """
-    artifact = open_artifact(find("models", name))
-    counted = read_costs(artifact)
+    if _is_recipe(name):
+        with tempfile.TemporaryDirectory() as folder:
+            return _forecast(_untrained(name, Path(folder)), target_name, measured=measured)
+    return _forecast(open_artifact(find("models", name)), target_name, measured=measured)
+
+
+def _is_recipe(name: str) -> bool:
+    """A model of the same name goes first."""
+    return name not in shipped("models") and (name in shipped("recipes") or name.endswith((".yaml", ".yml")))
+
+
+def _untrained(name: str, folder: Path) -> Artifact:
+    try:
+        from flowpose.export.untrained import untrained_graphs
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("flowpose"):
+            raise
+        what = f"without the package {error.name} its graphs cannot be made"
+        raise ArtifactError(f"recipe {name}", what, fix="pip install flowpose[train,quantize]") from error
+    recipe = load_recipe(name)
+    return untrained_graphs(recipe, folder / recipe.name)
+
+
+def _forecast(artifact: Artifact, target_name: str | None, *, measured: bool) -> Forecast:
+    counted, untrained = read_costs(artifact), artifact.manifest.stage.get("name") == UNTRAINED
     targets = (
         [find_target(target_name)] if target_name else [load_target(each) for each in shipped("targets")]
     )
@@ -114,11 +146,14 @@ def predict_model(name: str, target_name: str | None, *, measured: bool = True) 
         if not found:
             left_out.append(f"{target.name}: nobody has measured its processor")
     plain: dict[str, Any] = {
-        "model": str(artifact.path), "key": artifact.manifest.key,
+        "model": artifact.manifest.name if untrained else str(artifact.path), "key": artifact.manifest.key,
+        "untrained": untrained,
         "targets": [{**asdict(row), "fits": row.fits} for row in rows], "left_out": left_out,
         "measured_over_predicted": _measured(artifact, counted) if measured else None,
     }  # fmt: skip
     then = f"flowpose compile {artifact.path} --target {target_name or AUTO}"
+    if untrained:
+        then = f"flowpose run {artifact.manifest.name} --target {target_name or AUTO}"
     return Forecast(plain, tuple(rows), then)
 
 
@@ -282,15 +317,26 @@ def _measured(artifact: Artifact, counted: Costs) -> dict[str, Any] | None:
     if not models:
         return None
     first = next(iter(models.values()))
-    goldens = read_goldens(artifact, first.precision)
+    source, keypoints = _inputs(artifact, first.precision)
     size = (artifact.manifest.image.height, artifact.manifest.image.width)
-    poses = [Pose.of(keypoints, artifact.manifest.pose.format, size) for keypoints in goldens.keypoints]
-    report = measure(models, goldens.source[0], poses, n=RUNS, warmup=WARMUP, stages=("frame",))
+    poses = [Pose.of(each, artifact.manifest.pose.format, size) for each in keypoints]
+    report = measure(models, source, poses, n=RUNS, warmup=WARMUP, stages=("frame",))
     found = beside_prediction(artifact, counted, target, models, report)
     return {
         "target": target.name, "threads": first.threads, "n": RUNS, "machine": asdict(report.machine),
         "graphs": {label: asdict(each) for label, each in found.items()}, "peaks_over_target": _peaks_here(target),
     }  # fmt: skip
+
+
+def _inputs(artifact: Artifact, precision: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A picture u8[H,W,3] and keypoints f32[n,133,3]: golden ones, else noise, which takes as long."""
+    if artifact.manifest.golden is not None:
+        goldens = read_goldens(artifact, precision)
+        return goldens.source[0], goldens.keypoints
+    image, rng = artifact.manifest.image, np.random.default_rng(0)
+    picture = rng.integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
+    places = rng.uniform(0, image.width, (1, artifact.manifest.pose.joints, 2))
+    return picture, np.concatenate([places, np.ones_like(places[..., :1])], axis=-1).astype(np.float32)
 
 
 def _models(artifact: Artifact, target: Target) -> dict[str, Model]:
@@ -299,10 +345,16 @@ def _models(artifact: Artifact, target: Target) -> dict[str, Model]:
     if manifest.kind == "engine":
         return {f"{manifest.precision} {manifest.backend}": load(artifact.path)}
     backends, _ = usable_backends(target)
-    kind, have = "cpu" if target.gpu is None else "gpu", precisions(manifest)
+    kind, have, known = (
+        "cpu" if target.gpu is None else "gpu",
+        precisions(manifest),
+        manifest.golden is not None,
+    )
     threads = min(target.threads or available_threads(), available_threads())
     return {
-        f"{precision} {backend}": load(artifact.path, backend=backend, precision=precision, threads=threads)
+        f"{precision} {backend}": load(
+            artifact.path, backend=backend, precision=precision, threads=threads, verify=known
+        )
         for backend in backends
         if BACKENDS[backend].suffix == ONNX and (kind, backend) in FAMILIES
         for precision in target.precisions

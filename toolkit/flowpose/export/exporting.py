@@ -69,7 +69,7 @@ def _export(job: Job, fp32: Generator) -> Artifact:
     samples = goldens.golden_samples(job)
     contexts = goldens.torch_contexts(fp32, samples)
     kept = forms(job, fp32)
-    specs = _specs(contexts.shape[1:], samples.sources.shape[1:], tuple(kept))
+    specs = specs_of(contexts.shape[1:], samples.sources.shape[1:], tuple(kept))
     with creating(job.path, **{**job.fields("graph"), "times": fp32.times}) as draft:
         off = _write_source(job, draft, fp32, samples, contexts)
         frames, measured = (
@@ -170,9 +170,10 @@ def _write_goldens(
     np.savez_compressed(draft / GOLDEN["outputs"], **outputs)
 
 
-def _specs(
+def specs_of(
     context: tuple[int, ...], picture: tuple[int, ...], precisions: Sequence[Precision]
 ) -> tuple[GraphSpec, ...]:
+    """What a manifest says of the graphs: their files, and the tensors of a context and a picture of these shapes."""
     source = TensorSpec(name="source", dtype="u8", shape=picture, low=0, high=255)
     keys = TensorSpec(name="context", dtype="f32", shape=context)
     pose = TensorSpec(name="keypoints", dtype="f32", shape=(133, 3))
