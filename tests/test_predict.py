@@ -90,7 +90,7 @@ def test_this_machine_is_near_the_prediction(monkeypatch: pytest.MonkeyPatch) ->
     found = predict_model(NAME, "cpu").plain["measured_over_predicted"]
     assert set(found["peaks_over_target"]) == {"fp32", "int8", "bandwidth"}
     ratios = [each["ratio"] for each in found["graphs"].values()]
-    assert len(ratios) == 4
+    assert len(ratios) == 4 and min(ratios) <= found["ratio"] <= max(ratios)
     for each in found["graphs"].values():
         assert each["ratio"] == pytest.approx(each["measured_ms"] / each["predicted_ms"])
     if all(0.8 < found["peaks_over_target"][each] < 1.25 for each in ("fp32", "int8")):

@@ -322,8 +322,11 @@ def _measured(artifact: Artifact, counted: Costs) -> dict[str, Any] | None:
     poses = [Pose.of(each, artifact.manifest.pose.format, size) for each in keypoints]
     report = measure(models, source, poses, n=RUNS, warmup=WARMUP, stages=("frame",))
     found = beside_prediction(artifact, counted, target, models, report)
+    if not found:
+        return None
     return {
         "target": target.name, "threads": first.threads, "n": RUNS, "machine": asdict(report.machine),
+        "ratio": float(np.median([each.ratio for each in found.values()])),
         "graphs": {label: asdict(each) for label, each in found.items()}, "peaks_over_target": _peaks_here(target),
     }  # fmt: skip
 
