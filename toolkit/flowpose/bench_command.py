@@ -12,12 +12,11 @@ from rich.table import Table
 
 from flowpose import bench
 from flowpose.artifact import Artifact, open_artifact
+from flowpose.bench.recorded import recorded
 from flowpose.bench.roofline import AgainstRoofline
 from flowpose.errors import TargetMismatch
-from flowpose.pose import Pose
 from flowpose.predict_command import beside_prediction, read_costs
 from flowpose.runtime import Model, load
-from flowpose.runtime.goldens import read_goldens
 from flowpose.spec.costs import COSTS
 from flowpose.spec.find import find
 from flowpose.spec.target import Target
@@ -131,7 +130,5 @@ def _models(
 
 def _measure(artifact: Artifact, models: dict[str, Model], runs: int) -> bench.Report:
     first = next(iter(models.values()))
-    goldens = read_goldens(artifact, first.precision)
-    size = (artifact.manifest.image.height, artifact.manifest.image.width)
-    poses = [Pose.of(keypoints, artifact.manifest.pose.format, size) for keypoints in goldens.keypoints]
-    return bench.measure(models, goldens.source[0], poses, n=runs)
+    source, poses = recorded(artifact, first.precision)
+    return bench.measure(models, source, poses, n=runs)

@@ -16,6 +16,7 @@ from flowpose.artifact import Artifact, open_artifact
 from flowpose.bench import Report
 from flowpose.bench.measuring import measure
 from flowpose.bench.peaks import FORMS, measure_peaks
+from flowpose.bench.recorded import poses_of, recorded
 from flowpose.bench.roofline import (
     FAMILIES,
     AgainstRoofline,
@@ -31,7 +32,6 @@ from flowpose.device.facts import Device, device
 from flowpose.errors import ArtifactError, BackendError, MissingDependency, TargetMismatch
 from flowpose.pose import Pose
 from flowpose.runtime.backend import BACKENDS, ONNX, available_threads
-from flowpose.runtime.goldens import read_goldens
 from flowpose.runtime.loading import load, precisions
 from flowpose.runtime.machine import machine_arch
 from flowpose.runtime.model import Model
@@ -317,9 +317,7 @@ def _measured(artifact: Artifact, counted: Costs) -> dict[str, Any] | None:
     if not models:
         return None
     first = next(iter(models.values()))
-    source, keypoints = _inputs(artifact, first.precision)
-    size = (artifact.manifest.image.height, artifact.manifest.image.width)
-    poses = [Pose.of(each, artifact.manifest.pose.format, size) for each in keypoints]
+    source, poses = _inputs(artifact, first.precision)
     report = measure(models, source, poses, n=RUNS, warmup=WARMUP, stages=("frame",))
     found = beside_prediction(artifact, counted, target, models, report)
     if not found:
@@ -331,15 +329,15 @@ def _measured(artifact: Artifact, counted: Costs) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _inputs(artifact: Artifact, precision: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A picture u8[H,W,3] and keypoints f32[n,133,3]: golden ones, else noise, which takes as long."""
+def _inputs(artifact: Artifact, precision: str) -> tuple[NDArray[np.uint8], list[Pose]]:
+    """A picture u8[H,W,3] and poses: golden ones, else noise, which takes as long."""
     if artifact.manifest.golden is not None:
-        goldens = read_goldens(artifact, precision)
-        return goldens.source[0], goldens.keypoints
+        return recorded(artifact, precision)
     image, rng = artifact.manifest.image, np.random.default_rng(0)
     picture = rng.integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
     places = rng.uniform(0, image.width, (1, artifact.manifest.pose.joints, 2))
-    return picture, np.concatenate([places, np.ones_like(places[..., :1])], axis=-1).astype(np.float32)
+    keypoints = np.concatenate([places, np.ones_like(places[..., :1])], axis=-1).astype(np.float32)
+    return picture, poses_of(artifact.manifest, keypoints)
 
 
 def _models(artifact: Artifact, target: Target) -> dict[str, Model]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -188,18 +189,16 @@ class Held:
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
 
-    def has(self, name: str, array: NDArray[Any]) -> bool:
-        """Returns whether an input need not be sent; remembers it as sent where it must."""
-        if self._arrays.get(name) is array and not array.flags.writeable:
-            return True
-        self._arrays.pop(name, None)
-        if not array.flags.writeable:
-            self._arrays[name] = array
-        return False
-
-    def forget(self) -> None:
-        """Returns to having nothing, as after a failure."""
-        self._arrays.clear()
+    @contextmanager
+    def missing(self, inputs: Tensors) -> Iterator[Tensors]:
+        """Gives the block the inputs that it must send; where the block raises, nothing counts as sent any more."""
+        before, self._arrays = self._arrays, {}
+        yield {
+            name: value
+            for name, value in inputs.items()
+            if value.flags.writeable or before.get(name) is not value
+        }
+        self._arrays = {name: value for name, value in inputs.items() if not value.flags.writeable}
 
 
 def _is(given: NDArray[Any], wanted: Expected) -> bool:

@@ -104,25 +104,18 @@ class BoundGraph(OnnxRuntimeGraph):
         """Returns the outputs by name, copied from the device."""
         check_inputs(self._path, self._expected, inputs)
         try:
-            with self._lock:
-                self._bind(inputs)
+            with self._lock, self._held.missing(inputs) as missing:
+                for name, value in missing.items():
+                    sent = onnxruntime.OrtValue.ortvalue_from_numpy(value, self._device, 0)
+                    self._binding.bind_ortvalue_input(name, sent)
+                    self.sent += 1
                 for name in self._outputs:
                     self._binding.bind_output(name, self._device)
                 self._session.run_with_iobinding(self._binding)
                 values = [np.array(value) for value in self._binding.copy_outputs_to_cpu()]
         except FAULTS as error:
-            self._held.forget()
             raise _failed(self._path, error) from error
         return dict(zip(self._outputs, values, strict=True))
-
-    def _bind(self, inputs: Tensors) -> None:
-        for name, value in inputs.items():
-            if self._held.has(name, value):
-                continue
-            self._binding.bind_ortvalue_input(
-                name, onnxruntime.OrtValue.ortvalue_from_numpy(value, self._device, 0)
-            )
-            self.sent += 1
 
 
 def _failed(path: Path, error: Exception) -> BackendError:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose.errors import BackendError
-from flowpose.runtime.backend import Tensors, check_inputs
+from flowpose.runtime.backend import Held, Tensors, check_inputs
 from flowpose.runtime.cuda import Buffer, Recording, Stream, gpu
 from flowpose.runtime.executed import Executed
 from flowpose.runtime.machine import driver_identity
@@ -42,7 +42,7 @@ class TensorRtGraph:
         if self._context is None:
             fix = "close what else uses the GPU's memory"
             raise BackendError(path, f"has no room to run in ({self._log.errors()})", fix=fix)
-        self._uploaded: dict[str, NDArray[Any]] = {}
+        self._held = Held()
         self._recording: Recording | None = None
         owned = ExitStack()
         self._closed = weakref.finalize(self, owned.close)
@@ -77,12 +77,12 @@ class TensorRtGraph:
         with self._lock:
             self._check_open()
             check_inputs(self._path, self._expected, inputs)
-            before, self._uploaded = self._uploaded, {}  # a run that fails leaves nothing to rely on
-            for name, buffer in self._inputs.items():
-                _give(inputs[name], before.get(name), buffer, self._stream)
-            self._launch()
-            self._fetch()
-            self._uploaded = {name: each for name, each in inputs.items() if not each.flags.writeable}
+            with self._held.missing(inputs) as missing:
+                for name, value in missing.items():
+                    np.copyto(self._inputs[name].host, value)
+                    self._inputs[name].upload(self._stream)
+                self._launch()
+                self._fetch()
             return {name: buffer.host.copy() for name, buffer in self._outputs.items()}
 
     def executed(self, inputs: Tensors) -> Executed | None:
@@ -188,13 +188,6 @@ def _buffers(path: Path, engine: Any, owned: ExitStack, integrated: bool) -> dic
         buffer = owned.enter_context(closing(Buffer(shape, DTYPES[dtype], integrated=integrated)))
         found[engine.get_tensor_mode(name)][name] = buffer
     return found
-
-
-def _give(value: NDArray[Any], before: NDArray[Any] | None, buffer: Buffer, stream: Stream) -> None:
-    if value is before and not value.flags.writeable:
-        return
-    np.copyto(buffer.host, value)
-    buffer.upload(stream)
 
 
 class TensorRt:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpose.errors import BackendError
-from flowpose.runtime.backend import Tensors
+from flowpose.runtime.backend import Held, Tensors
 from flowpose.runtime.machine import driver_identity
 
 ABOUT = "flowpose"  # the entry of a file's metadata
@@ -84,7 +84,7 @@ class Inputs:
         self._host = {port.name: _tensor(port, CPU, pinned) for port in ports}
         self._device = {name: host.to(device) for name, host in self._host.items()}
         self.tensors = list(self._device.values())
-        self._given: dict[str, NDArray[Any]] = {}
+        self._held = Held()
 
     def give(self, inputs: Tensors) -> None:
         """Copies every input, but a read-only array that is the one given last under its name: that is there already.
@@ -93,14 +93,12 @@ class Inputs:
             BackendError: other names, types or sizes.
         """
         self._check(inputs)
-        before, self._given = self._given, {}
-        for name, value in inputs.items():
-            if value.flags.writeable or before.get(name) is not value:
+        with self._held.missing(inputs) as missing:
+            for name, value in missing.items():
                 np.copyto(self._host[name].numpy(), value)
                 if self._device[name] is not self._host[name]:
                     self._device[name].copy_(self._host[name], non_blocking=True)
                 self.sent += 1
-        self._given = {name: value for name, value in inputs.items() if not value.flags.writeable}
 
     def _check(self, inputs: Tensors) -> None:
         if set(inputs) != set(self._ports):
