@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from signing_keys import signing_keys
 from tiny_graphs import make_artifact, pictures, standing
 
 import flowpose
@@ -583,18 +584,7 @@ def test_no_file_is_held_in_memory(sealed: Path) -> None:
 @pytest.fixture
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A private key, its public key, and another's public key."""
-    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
-    from cryptography.hazmat.primitives import serialization as form
-
-    folder = tmp_path_factory.mktemp("keys")
-    mine, other = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
-    pem, bare = form.Encoding.PEM, form.NoEncryption()
-    (folder / "mine").write_bytes(mine.private_bytes(pem, form.PrivateFormat.PKCS8, bare))
-    for name, key in (("mine.pub", mine), ("other.pub", other)):
-        (folder / name).write_bytes(
-            key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo)
-        )
-    return folder / "mine", folder / "mine.pub", folder / "other.pub"
+    return signing_keys(tmp_path_factory.mktemp("keys"))
 
 
 def signed(tmp_path: Path, model: Path, key: Path, name: str = "s.tar") -> Bundle:

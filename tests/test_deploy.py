@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from signing_keys import signing_keys
 from tiny_graphs import make_artifact
 
 from flowpose.bundle import Bundle, read_bundle, seal
@@ -70,16 +71,7 @@ def board() -> Target:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A private key, its public key, and another's public key."""
-    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
-    from cryptography.hazmat.primitives import serialization as form
-
-    made = tmp_path_factory.mktemp("keys")
-    mine, other = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
-    pem, bare = form.Encoding.PEM, form.NoEncryption()
-    (made / "mine").write_bytes(mine.private_bytes(pem, form.PrivateFormat.PKCS8, bare))
-    for name, key in (("mine.pub", mine), ("other.pub", other)):
-        (made / name).write_bytes(key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo))
-    return made / "mine", made / "mine.pub", made / "other.pub"
+    return signing_keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture
