@@ -177,7 +177,7 @@ def student_of(there: World, spec: Distillation) -> Generator:
     flow = shaken(build_student(spec, recipe.model, recipe.image, autoencoder))
     take_fitting(flow, there.teacher.flow)
     grid = (0.0, 1.0) if spec.steps == 1 else (0.0, 0.5, 1.0)
-    student = Generator(autoencoder, flow, grid, "euler", build_detail(spec, flow))
+    student = Generator(autoencoder, flow, grid, "euler", build_detail(spec, flow, autoencoder))
     return trainable(student, spec)
 
 
@@ -217,7 +217,7 @@ def _step(there: World, spec: Distillation, device: torch.device) -> Outputs:
 def _adversarial_step(there: World, device: torch.device) -> Outputs:
     spec = DISTILLATIONS["truth only"]
     setting, student = setting_of(there, spec, device), student_of(there, spec)
-    contest = Adversarial(setting, AdversarialFinish(optim=OPTIM), student, spec.second)
+    contest = Adversarial(setting, AdversarialFinish(optim=OPTIM), Learner(student, spec.second))
     module = contest.module.to(device)
     return _differentiated(module, contest.losses(module, Draw.at(there.seed, 4)))
 

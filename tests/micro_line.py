@@ -35,6 +35,7 @@ SMALL = (
     ),
     *("distill.pairs=8", "distill.intervals=2"),
     *(f"{stage}={{optim: {OPTIM}}}" for stage in ("regressor", "finish")),
+    f"teacher_finish={{pairs: 8, intervals: 2, optim: {OPTIM}}}",
     *("evaluate.pairs=4", "evaluate.sheet=2", "evaluate.latency_runs=3"),
     *("evaluate.teacher_steps=[1]", "evaluate.latency_steps=[2]"),
     *("compile.threads=1",),
@@ -112,6 +113,7 @@ KINDS: Mapping[Stage, ArtifactKind] = {
     "autoencoder": "autoencoder",
     "train": "model",
     "regressor": "student",
+    "teacher_finish": "model",
     "distill": "student",
     "finish": "student",
     "quantize": "quantized",
@@ -120,6 +122,7 @@ KINDS: Mapping[Stage, ArtifactKind] = {
 LABELS: Mapping[Stage, str] = {
     "train": "teacher-16",
     "regressor": "l1",
+    "teacher_finish": "teacher-16",
     "distill": "student-1",
     "finish": "student-1",
 }

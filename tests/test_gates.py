@@ -95,11 +95,25 @@ def test_a_limit_may_be_a_factor_of_what_a_stage_before_measured(tmp_path: Path,
 def test_the_artifact_is_asked_first_then_its_nearest_ancestor(tmp_path: Path, student: Artifact) -> None:
     finished = made(tmp_path, "student", {"student-1.own_lpips": 0.19}, student)
     graph = made(tmp_path, "graph", {"export.size": 3.0}, finished)
-    stranger = made(tmp_path, "student", {"student-1.own_lpips": 9.0})
     for artifact, value in ((student, 0.21), (finished, 0.19), (graph, 0.19)):
-        assert measured(case(tmp_path, artifact, others=(stranger,)), "student-1.own_lpips").value == value
+        assert measured(case(tmp_path, artifact), "student-1.own_lpips").value == value
     assert measured(case(tmp_path, graph), "psnr").value == 20.0
     assert measured(case(tmp_path, graph), "teacher-16.own_lpips").value == 0.2
+
+
+def test_of_the_stages_before_the_last_made_is_asked_first(tmp_path: Path, student: Artifact) -> None:
+    """A teacher that was finished for the comparison stands in for the one that the student was made from."""
+    teacher = made(tmp_path, "model", {"teacher-16.own_lpips": 0.25})
+    for others, value in (
+        ((), 0.2),
+        ((teacher,), 0.25),
+        ((teacher, student), 0.25),
+        ((student, teacher), 0.25),
+    ):
+        assert measured(case(tmp_path, student, others=others), "teacher-16.own_lpips").value == value
+    later = made(tmp_path, "model", {"teacher-16.own_lpips": 0.3})
+    assert measured(case(tmp_path, student, others=(teacher, later)), "teacher-16.own_lpips").value == 0.3
+    assert measured(case(tmp_path, student, others=(teacher, later)), "student-1.own_lpips").value == 0.21
 
 
 def test_what_was_not_measured_is_told_with_what_was(tmp_path: Path, student: Artifact) -> None:

@@ -20,7 +20,7 @@ from flowpose.job import (
     stages_of,
     versions,
 )
-from flowpose.spec.reading import load_calibration
+from flowpose.spec.reading import load_calibration, load_recipe
 
 STAGES = list(ORDER)
 
@@ -37,12 +37,37 @@ CHANGES = [
     ("autoencoder.optim.seed=1", STAGES),
     ("model.size=tiny", STAGES[1:]),
     ("train.optim.lr=1e-4", STAGES[1:]),
+    ("autoencoder.shrink=2", STAGES),
     ("regressor.optim.lr=1e-4", ["regressor", "export"]),
+    ("teacher_finish.pairs=9", ["teacher_finish", "export"]),
+    ("finish.reopen=false", ["finish", "quantize", "export"]),
     ("distill.pairs=9", ["distill", "finish", "quantize", "export"]),
     ("finish.share=0.2", ["finish", "quantize", "export"]),
     ("quantize.algorithm=entropy", ["quantize", "export"]),
     ("export.tolerance=0.7", ["export"]),
 ]
+
+
+def test_settings_that_came_later_are_in_no_key_at_the_values_of_before(tmp_path: Path) -> None:
+    plain = stage_config(micro_recipe(tmp_path), "autoencoder")["autoencoder"]
+    assert "latents" in plain and not {"shrink", "start"} & set(plain)
+    assert (
+        stage_config(micro_recipe(tmp_path, "autoencoder.shrink=2"), "autoencoder")["autoencoder"]["shrink"]
+        == 2
+    )
+    assert changed(tmp_path, "autoencoder.shrink=1", "finish.reopen=true", "distill.start=null") == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "of"),
+    [("autoencoder", "autoencoder.start=tiny", "autoencoder"), ("distill", "distill.start=tiny", "distill")],
+)
+def test_what_a_stage_starts_from_is_in_its_key(
+    tmp_path: Path, stage: Stage, override: str, of: Stage
+) -> None:
+    config = stage_config(micro_recipe(tmp_path, override), stage)
+    assert config["start"] == stage_keys(load_recipe("tiny"))[of]
+
 
 UNCHANGED = [
     *(f"{stage}.optim.{setting}=3" for stage in FITTED for setting in ("checkpoint_every", "sample_every")),
@@ -103,7 +128,7 @@ def test_fields_say_what_made_it(tmp_path: Path) -> None:
     assert fields["built_with"] == versions() and {"python", "torch", "numpy"} <= set(versions())
 
 
-BARE = ("regressor=null", "finish=null")
+BARE = ("regressor=null", "teacher_finish=null", "finish=null")
 PARENTS: list[tuple[tuple[str, ...], dict[Stage, Stage]]] = [
     (
         (),
@@ -148,14 +173,14 @@ def test_stages_that_a_recipe_lacks_are_left_out(tmp_path: Path) -> None:
     [
         ("train", ORDER[:2]),
         ("regressor", ORDER[:3]),
-        ("distill", ORDER[:5]),  # a student is there when it is finished
-        ("finish", ORDER[:5]),
-        ("quantize", ORDER[:6]),
+        ("distill", ORDER[:6]),  # a student is there when it is finished
+        ("finish", ORDER[:6]),
+        ("quantize", ORDER[:7]),
     ],
 )
 def test_up_to_a_stage(tmp_path: Path, until: Stage, stages: tuple[Stage, ...]) -> None:
     assert stages_of(micro_recipe(tmp_path), until) == stages
-    lacking = [stage for stage in stages if stage not in ("regressor", "finish")]
+    lacking = [stage for stage in stages if stage not in ("regressor", "teacher_finish", "finish")]
     assert list(stages_of(micro_recipe(tmp_path, *BARE), until)) == lacking
 
 

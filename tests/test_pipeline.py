@@ -17,12 +17,13 @@ from flowpose import pipeline
 from flowpose.artifact import open_artifact
 from flowpose.errors import GateFailed, IntegrityError, MissingDependency, SpecError
 from flowpose.gates import Case, judged, measured
-from flowpose.job import ORDER, stage_keys
+from flowpose.job import COMPARED, ORDER, stage_keys
 from flowpose.pipeline import MAKERS, Run, maker
 from flowpose.spec.judging import Gate
 from flowpose.spec.reading import load_calibration, load_target
 from flowpose.spec.recipe import Recipe
 
+LINEAGE = [stage for stage in ORDER if stage not in COMPARED]
 AGAIN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -78,7 +79,7 @@ def test_history_goes_back_to_the_autoencoder(line: Line) -> None:
         "quantized",
         "graph",
     ]
-    keys = [each["key"] for each in line.result["stages"] if each["stage"] not in ("regressor", "compile")]
+    keys = [each["key"] for each in line.result["stages"] if each["stage"] in LINEAGE]
     assert [each.key for each in manifest.history] == keys
 
 
@@ -114,8 +115,8 @@ def test_a_second_run_skips_everything_and_loads_no_torch(line: Line) -> None:
 def test_stages_up_to_one(line: Line) -> None:
     told: list[str] = []
     done = line.run(say=told.append).stages("distill")
-    assert [each.stage for each in done] == ["autoencoder", "train", "regressor", "distill", "finish"]
-    assert told[0].startswith("[1/5] autoencoder  ")
+    assert [each.stage for each in done] == list(ORDER[:6])
+    assert told[0].startswith("[1/6] autoencoder  ")
     assert done[0].plain()["skipped"] is True and json.dumps(done[0].plain())
 
 
@@ -224,6 +225,7 @@ def test_stages_come_in_order_each_from_its_parent(tmp_path: Path, monkeypatch: 
         ("autoencoder", None),
         ("train", "autoencoder"),
         ("regressor", "train"),
+        ("teacher_finish", "train"),
         ("distill", "train"),
         ("finish", "distill"),
         ("quantize", "finish"),
@@ -236,7 +238,7 @@ def test_stages_come_in_order_each_from_its_parent(tmp_path: Path, monkeypatch: 
 
 def test_a_bare_recipe_has_five_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretence = pretending(monkeypatch)
-    done = run_of(tmp_path, "regressor=null", "finish=null").stages()
+    done = run_of(tmp_path, "regressor=null", "teacher_finish=null", "finish=null").stages()
     assert [each.stage for each in done] == ["autoencoder", "train", "distill", "quantize", "export"]
     assert ("quantize", "distill") in pretence.asked
 
@@ -247,6 +249,7 @@ def test_only_what_depends_on_a_change_is_made_again(tmp_path: Path, monkeypatch
     for override, made in (
         ("description=other", []),
         ("regressor.optim.lr=1e-4", ["regressor", "export"]),
+        ("teacher_finish.pairs=9", ["teacher_finish", "export"]),
         ("finish.share=0.2", ["finish", "quantize", "export"]),
     ):
         pretence.asked.clear()
@@ -280,7 +283,7 @@ def test_a_failed_gate_stops_before_the_next_stage_and_nothing_made_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flowpose.gates.DRAWERS", {})
-    values = {"train": 0.20, "regressor": 0.40, "distill": 0.30, "finish": 0.21}
+    values = {"train": 0.10, "teacher_finish": 0.20, "regressor": 0.40, "distill": 0.30, "finish": 0.21}
     pretence = pretending(monkeypatch, values=values)
     text = r"student-1\.own_lpips: outside.*got 0\.3, expected limit 0\.22, a factor of teacher-16\.own_lpips"
     with pytest.raises(GateFailed, match=text):

@@ -11,9 +11,9 @@ from distill.micro_setting import SHAPE, batch_of, distillation, setting, studen
 from torch import Tensor, nn
 
 from flowpose.distill import adversarial
-from flowpose.distill.adversarial import HALF_BLOCK, Adversarial, jittered, shifted
+from flowpose.distill.adversarial import Adversarial, jittered, shifted
 from flowpose.distill.heads import Eyes, Heads
-from flowpose.distill.student import Compared, Conditions, Output, Setting, truth_losses
+from flowpose.distill.student import Compared, Conditions, Learner, Output, Setting, truth_losses
 from flowpose.flow import interpolate
 from flowpose.model import detail
 from flowpose.model.detail import HALF
@@ -35,7 +35,7 @@ def base(tmp_path: Path) -> Setting:
 
 def contest_of(base: Setting, **changes: Any) -> Adversarial:
     torch.manual_seed(5)
-    return Adversarial(base, finishing(**changes), student_of(base), 0.5)
+    return Adversarial(base, finishing(**changes), Learner(student_of(base), 0.5))
 
 
 @torch.no_grad()
@@ -241,12 +241,12 @@ def test_what_latents_draw_has_a_loss_that_the_carried_pixels_do_not_hide(
     assert reached[1.0] > 100 * reached[0.0]
 
 
-@pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-4, 1), (HALF_BLOCK, -HALF_BLOCK)])
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-4, 1), (4, -4)])
 def test_pictures_are_shifted_by_those_pixels_and_their_edges_repeated(down: int, right: int) -> None:
     pictures = torch.rand(2, 3, 16, 24)
     rows = (torch.arange(16) - down).clamp(0, 15)
     columns = (torch.arange(24) - right).clamp(0, 23)
-    assert torch.equal(shifted(pictures, down, right), pictures[:, :, rows][..., columns])
+    assert torch.equal(shifted(pictures, down, right, 4), pictures[:, :, rows][..., columns])
 
 
 def test_real_and_made_pictures_are_looked_at_through_one_shift_and_batches_through_several(
@@ -263,7 +263,8 @@ def test_real_and_made_pictures_are_looked_at_through_one_shift_and_batches_thro
     for number in range(12):
         contest.losses(contest.module, Draw.at(0, number))
     assert told[0::2] == told[1::2], "one look each at what is made and at the truth"
-    assert len(set(told)) > 6 and all(abs(pixels) <= HALF_BLOCK for shift in told for pixels in shift)
+    assert len(set(told)) > 6 and all(abs(pixels) <= most for *shift, most in told for pixels in shift)
+    assert {most for *_, most in told} == {4}
 
 
 def test_only_given_joints_are_moved() -> None:

@@ -152,13 +152,8 @@ def test_truth_is_repeated_for_second_evaluations() -> None:
 def test_the_first_conditions_are_a_smaller_batch() -> None:
     whole = replace(numbered_conditions(5), ends=torch.zeros(3, *SHAPE), window=Window(0, 1, 2))
     few = whole.first(2)
-    assert [len(part) for part in (few.source, few.shown, few.keypoints, few.truth, few.ends)] == [
-        2,
-        2,
-        2,
-        2,
-        0,
-    ]
+    assert [len(part) for part in (few.source, few.shown, few.keypoints, few.truth, few.ends)] == [2] * 5
+    assert len(numbered_conditions(5).first(2).ends) == 0
     assert torch.equal(few.shown, whole.shown[:2]) and few.window == whole.window
 
 

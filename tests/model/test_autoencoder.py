@@ -133,3 +133,27 @@ def test_pictures_survive_the_way_to_tensors_and_back() -> None:
     assert x.shape == (1, 3, 16, 16) and float(x.min()) == -1.0 and float(x.max()) == 1.0
     assert (to_pictures(x) == every).all()
     assert to_bytes(torch.tensor([-7.0, 7.0, 0.0]).reshape(1, 3, 1, 1)).flatten().tolist() == [0, 255, 128]
+
+
+@torch.no_grad()
+def test_shrunk_pictures_are_encoded_and_drawn_at_half_the_size(
+    started: Autoencoder, pictures: Tensor
+) -> None:
+    half = Autoencoder(started.encoder, started.decoder, LATENTS, shrink=2)
+    large = F.interpolate(pictures, scale_factor=2.0, mode="nearest")
+    assert (half.stride, started.stride) == (2 * STRIDE, STRIDE)
+    z = half.encode(large)
+    torch.testing.assert_close(z, started.encode(pictures))
+    torch.testing.assert_close(half.drawn(z), started.decode(z))
+    made = half.decode(z)
+    assert made.shape == large.shape
+    torch.testing.assert_close(
+        F.avg_pool2d(made, 2)[..., 1:-1, 1:-1], _blurred(started.decode(z)), atol=1e-5, rtol=1e-5
+    )
+
+
+def _blurred(drawn: Tensor) -> Tensor:
+    """What four pixels of a bilinear enlargement by 2 average to: each neighbour has an eighth, in each direction."""
+    weights = torch.tensor([1 / 8, 6 / 8, 1 / 8])
+    kernel = torch.outer(weights, weights).expand(3, 1, 3, 3)
+    return F.conv2d(drawn, kernel, groups=3)

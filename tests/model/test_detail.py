@@ -329,8 +329,8 @@ def test_layers_of_detail_are_nothing_to_the_flow(student: Generator) -> None:
 
 def test_only_a_recipe_that_asks_for_it_has_detail(student: Generator) -> None:
     asked, plain = recipe(), recipe("distill.detail=false")
-    assert asked.distill.detail and build_detail(asked.distill, student.flow) is not None
-    assert build_detail(plain.distill, student.flow) is None
+    assert asked.distill.detail and build_detail(asked.distill, student.flow, student.autoencoder) is not None
+    assert build_detail(plain.distill, student.flow, student.autoencoder) is None
     assert generator(plain, student=True).detail is None
     other = student.on_grid((0.0, 0.5, 1.0), "euler")
     assert other.detail is student.detail

@@ -42,7 +42,7 @@ def generator(spec: Recipe, student: bool = False) -> Generator:
         nn.init.normal_(layer.bias, std=0.2)
     for layer in (autoencoder.encoder.layers[-1], autoencoder.decoder.layers[-1]):
         nn.init.normal_(layer.weight, std=0.03)
-    detail = build_detail(spec.distill, flow) if student else None
+    detail = build_detail(spec.distill, flow, autoencoder) if student else None
     if detail is not None:
         for layer in (detail.offsets[-1], detail.refine[-1], detail.choice[-1]):
             nn.init.normal_(layer.weight, std=0.02)

@@ -105,6 +105,25 @@ def test_each_mistake_is_told(
     assert expected in problems(recipe_data, target_data)[0]
 
 
+def test_windows_are_not_cut_from_pictures_that_are_drawn_at_half_their_size(
+    recipe_data: dict[str, Any], target_data: dict[str, Any]
+) -> None:
+    recipe_data["autoencoder"]["shrink"] = 2
+    recipe_data["image"] = {"height": 64, "width": 64}
+    check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
+    recipe_data["distill"]["crop"] = 16
+    assert list(problems(recipe_data, target_data)) == [
+        "recipe.distill.crop: not with autoencoder.shrink, got 16, expected 0"
+    ]
+    recipe_data["distill"]["crop"], recipe_data["image"] = 0, {"height": 72, "width": 64}
+    assert "recipe.image.height: not a multiple, got 72" in problems(recipe_data, target_data)[0]
+
+
+def test_no_iterations_need_no_warm_up(recipe_data: dict[str, Any], target_data: dict[str, Any]) -> None:
+    recipe_data["distill"]["optim"] = {"iterations": 0, "batch": 4}
+    check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
+
+
 def test_detail_needs_limbs_to_be_carried_along(
     recipe_data: dict[str, Any], target_data: dict[str, Any]
 ) -> None:
@@ -112,14 +131,16 @@ def test_detail_needs_limbs_to_be_carried_along(
     recipe_data["model"]["pose"] = "skeleton-latent"
     recipe_data["distill"]["detail"] = True
     recipe_data["regressor"] = {"detail": True, "optim": optim}
+    recipe_data["teacher_finish"] = {"optim": optim}
     assert [text.split(":")[0] for text in problems(recipe_data, target_data)] == [
+        "recipe.teacher_finish",
         "recipe.distill.detail",
         "recipe.regressor.detail",
     ]
     recipe_data["model"]["pose"] = "limb-field"
     check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
     recipe_data["model"]["pose"] = "skeleton-latent"
-    edge = {"kind": "edge", "width": 32}
+    edge, recipe_data["teacher_finish"] = {"kind": "edge", "width": 32}, None
     recipe_data["distill"]["student"] = recipe_data["regressor"]["student"] = edge
     check(Recipe.parse(recipe_data, "recipe"), Target.parse(target_data, "target"))
 

@@ -61,14 +61,15 @@ def test_owners_say_where_their_files_are_and_which_pairs_they_want(name: str) -
 
 
 def tokens(recipe: Recipe) -> tuple[int, int]:
-    pitch = 8 * recipe.model.patch
+    assert isinstance(recipe.autoencoder, AutoencoderSpec)
+    pitch = 8 * recipe.autoencoder.shrink * recipe.model.patch
     return recipe.image.height // pitch, recipe.image.width // pitch
 
 
 def test_people_256_can_start_from_its_smaller_sister() -> None:
-    recipe = load_recipe("people-256")
-    assert recipe.train.start == "models/people-128", "which every clone has"
-    start = load_recipe("people-128")
+    recipe, start = load_recipe("people-256"), load_recipe("people-128")
+    assert isinstance(recipe.autoencoder, AutoencoderSpec)
+    assert {recipe.autoencoder.start, recipe.train.start, recipe.distill.start} == {start.name}
     assert tokens(recipe) == tokens(start), "so that token, limb field and position keep their meaning"
     assert recipe.model.size == start.model.size and recipe.model.pose == start.model.pose
     assert isinstance(recipe.autoencoder, AutoencoderSpec) and isinstance(start.autoencoder, AutoencoderSpec)

@@ -110,9 +110,10 @@ def _scale(gate: Gate, case: Case) -> float:
 
 
 def measured(case: Case, metric: str) -> Measurement:
-    """The measurement called `metric` or `label.metric`: the artifact's, else its ancestors', else the others'.
+    """The measurement called `metric` or `label.metric`: the artifact's, else that of the stage made last before it.
 
-    The nearest ancestor is asked first. A label says what was measured (`student-1.psnr`).
+    Stages whose artifacts are not given are asked by the artifact's history, the nearest first. A label says what was
+    measured (`student-1.psnr`).
 
     Raises:
         GateFailed: there is none, or there are several labels and none is given.
@@ -135,10 +136,10 @@ def _places(case: Case) -> Iterator[Sequence[Measurement]]:
     """Measurements in the order in which they are looked through."""
     manifest = case.artifact.manifest
     yield manifest.measurements
-    for ancestor in reversed(manifest.history):
-        yield ancestor.measurements
     for other in reversed(case.others):
         yield other.manifest.measurements
+    for ancestor in reversed(manifest.history):
+        yield ancestor.measurements
 
 
 def _failure(case: Case, failed: Sequence[GateResult]) -> GateFailed:

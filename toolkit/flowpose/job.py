@@ -20,9 +20,13 @@ from flowpose.spec.manifest import Measurement
 from flowpose.spec.reading import load_calibration, load_recipe
 from flowpose.spec.recipe import DeepFashionData, FiguresData, Recipe
 
-Stage = Literal["autoencoder", "train", "regressor", "distill", "finish", "quantize", "export"]
-ORDER: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "distill", "finish", "quantize", "export")
-OPTIONAL: tuple[Stage, ...] = ("regressor", "finish")
+Stage = Literal[
+    "autoencoder", "train", "regressor", "teacher_finish", "distill", "finish", "quantize", "export"
+]
+ORDER: tuple[Stage, ...] = (
+    "autoencoder", "train", "regressor", "teacher_finish", "distill", "finish", "quantize", "export",
+)  # fmt: skip
+OPTIONAL: tuple[Stage, ...] = ("regressor", "teacher_finish", "finish")
 """Stages that a recipe has where the part of that name is not None."""
 
 PARENTS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
@@ -30,6 +34,7 @@ PARENTS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
         "autoencoder": (),
         "train": ("autoencoder",),
         "regressor": ("train",),
+        "teacher_finish": ("train",),
         "distill": ("train",),
         "finish": ("distill",),
         "quantize": ("finish", "distill"),
@@ -46,6 +51,7 @@ DEPENDS: Mapping[Stage, tuple[str, ...]] = MappingProxyType(
         "autoencoder": ("data", "image", "autoencoder"),
         "train": ("model", "train"),
         "regressor": ("regressor",),
+        "teacher_finish": ("teacher_finish", "features"),
         "distill": ("distill", "features"),
         "finish": ("finish", "features"),
         "quantize": ("quantize",),
@@ -54,11 +60,29 @@ DEPENDS: Mapping[Stage, tuple[str, ...]] = MappingProxyType(
 )
 """The parts of the recipe that each stage adds to its parent's key; `features` where their loss has a weight."""
 
-FITTED: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "distill", "finish")
+COMPARED: tuple[Stage, ...] = ("regressor", "teacher_finish")
+"""Stages whose models are kept beside a student's graphs, to be compared with it; graphs depend on them."""
+
+FITTED: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "teacher_finish", "distill", "finish")
 """Stages that learn from the train split."""
+
+STARTED: Mapping[Stage, str] = MappingProxyType(
+    {"autoencoder": "autoencoder", "train": "train", "distill": "distill"}
+)
+"""Stages that may start from another recipe's, and the part of the recipe whose `start` names it."""
 
 SILENT = {"optim": {"checkpoint_every", "sample_every"}}
 """Settings that change how a stage is watched, not what it makes."""
+
+LATE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "autoencoder": {"shrink": 1, "start": None},
+        "distill": {"start": None},
+        "finish": {"reopen": True},
+        "teacher_finish": {"reopen": True},
+    }
+)
+"""Part of a recipe -> settings that came later, left out at the values that make what was made before: keys stay."""
 
 SHIPPED = "models/"
 """Stands before the name of a shipped model in `train.start`."""
@@ -87,32 +111,41 @@ def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         part = getattr(recipe, name)
         if name == "features" and (part is None or not getattr(recipe, stage).feature):
             continue
-        parts[name] = part.model_dump(mode="json", exclude=SILENT if hasattr(part, "optim") else None)
-    if stage == "train" and recipe.train.start:
-        parts["start"] = _start_key(recipe.train.start)
+        plain = part.model_dump(mode="json", exclude=SILENT if hasattr(part, "optim") else None)
+        late = LATE.get(name, {})
+        parts[name] = {key: value for key, value in plain.items() if key not in late or value != late[key]}
+    start = getattr(getattr(recipe, STARTED[stage]), "start", None) if stage in STARTED else None
+    if start:
+        parts["start"] = _start_key(start, "finish" if stage == "distill" else stage)
     return parts
 
 
-def _start_key(name: str) -> str:
-    """The key of the teacher, or of the shipped model, that a teacher starts from."""
+def _start_key(name: str, stage: Stage) -> str:
+    """The key of what a stage starts from: another recipe's, or a shipped model."""
     if name.startswith(SHIPPED):
         shipped = find("models", name.removeprefix(SHIPPED))
         return open_artifact(shipped, verify=False).manifest.key
-    return stage_keys(load_recipe(name))["train"]
+    return started_key(name, stage)
+
+
+def started_key(name: str, stage: Stage) -> str:
+    """The key of another recipe's stage; of a student that is not finished its distillation's."""
+    keys = stage_keys(load_recipe(name))
+    return keys.get(stage) or keys["distill"]
 
 
 def stage_keys(recipe: Recipe, calibration: Mapping[str, Any] | None = None) -> dict[Stage, str]:
     """The key of every stage that the recipe has; they depend on it and its calibration set, not on what exists.
 
-    The graphs hold the L1 baseline beside the student, so their key depends on its key, too.
+    The graphs hold the L1 baseline and the finished teacher beside the student, so their key depends on theirs, too.
     """
     keys: dict[Stage, str] = {}
     for stage in stages_of(recipe):
         config = stage_config(recipe, stage)
         if stage == "quantize":
             config = {**config, "calibration": dict(calibration or {})}
-        if stage == "export" and "regressor" in keys:
-            config = {**config, "regressor": keys["regressor"]}
+        if stage == "export":
+            config = {**config, **{each: keys[each] for each in COMPARED if each in keys}}
         parent = parent_stage(recipe, stage)
         keys[stage] = stage_key(keys[parent] if parent else None, stage, config)
     return keys
@@ -238,8 +271,9 @@ class Job:
         digest = data_digest(self.recipe, "train", self.data) if self.stage in FITTED else None
         if digest:
             made["data_digest"] = digest
-        if self.stage == "export" and self.recipe.regressor is not None:
-            made["regressor_key"] = stage_keys(self.recipe)["regressor"]
+        if self.stage == "export":
+            keys = stage_keys(self.recipe)
+            made |= {f"{each}_key": keys[each] for each in COMPARED if each in keys}
         return made
 
     def fields(self, kind: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ MAKERS: Mapping[Stage, tuple[str, str, str]] = MappingProxyType(
         "autoencoder": ("flowpose.train", "train_autoencoder", "train"),
         "train": ("flowpose.train", "train_teacher", "train"),
         "regressor": ("flowpose.distill", "train_regressor", "train"),
+        "teacher_finish": ("flowpose.distill", "finish_teacher", "train"),
         "distill": ("flowpose.distill", "distill", "train"),
         "finish": ("flowpose.distill", "finish", "train"),
         "quantize": ("flowpose.quantize", "quantize", "quantize"),

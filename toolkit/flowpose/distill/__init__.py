@@ -27,9 +27,10 @@ from flowpose.distill.student import (
     trainable,
     truth_losses,
 )
+from flowpose.distill.teacher import Painter, solved_conditions, teacher_spec, with_detail
 from flowpose.distill.trajectory import Trajectory
 from flowpose.errors import ArtifactError
-from flowpose.evaluate import drawer, measure
+from flowpose.evaluate import drawer, measure, middle_row, teacher_middle, teacher_rows
 from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
@@ -59,7 +60,7 @@ METHODS: Mapping[type[Distillation], Callable[[Setting], Method]] = MappingProxy
     {TrajectoryDistillation: Trajectory, BootstrapDistillation: Bootstrap, FlowMapDistillation: FlowMap}
 )
 
-__all__ = ["METHODS", "Method", "distill", "finish", "train_regressor"]
+__all__ = ["METHODS", "Method", "distill", "finish", "finish_teacher", "train_regressor"]
 
 
 def distill(job: Job) -> Artifact:
@@ -86,11 +87,36 @@ def finish(job: Job) -> Artifact:
         raise ArtifactError(job.path, "needs recipe.finish and the teacher", fix="flowpose train")
     setting = set_up(job, recipe.distill, teacher, spec.feature)
     student = trainable(load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER), recipe.distill)
-    if student.detail is not None and spec.texture:
+    if student.detail is not None and spec.texture and spec.reopen:
         student.detail.open()
-    contest = Adversarial(setting, spec, student, recipe.distill.second)
+    contest = Adversarial(setting, spec, Learner(student, recipe.distill.second))
     _train(job, contest.module, contest.losses, student, spec.optim)
     return _sealed(job, student)
+
+
+def finish_teacher(job: Job) -> Artifact:
+    """Makes the model artifact of a teacher whose decoder and detail are finished on what it samples.
+
+    Raises:
+        ArtifactError: the job has no teacher.
+        DataError, TrainingError: see flowpose.data and flowpose.optimize.
+    """
+    before, spec = parent_of(job, "model", "flowpose train"), job.recipe.teacher_finish
+    if spec is None:
+        raise ArtifactError(job.path, "needs recipe.teacher_finish", fix="add teacher_finish to the recipe")
+    setting = set_up(job, teacher_spec(spec), before, spec.feature)
+    teacher = with_detail(setting.teacher, spec)
+    contest = Adversarial(setting, spec, Painter(teacher), solved_conditions(setting))
+    _train(job, contest.module, contest.losses, teacher, spec.optim)
+    teacher.cpu().eval()
+    middle = teacher_middle(before)
+
+    def write() -> None:
+        with creating(job.path, times=teacher.times, **job.fields("model")) as draft:
+            save_weights(teacher, draft / GENERATOR)
+            draft.add(measurements=(*teacher_rows(job, teacher, middle), middle_row(job, middle)))
+
+    return sealed_by_main(job.path, write)
 
 
 def train_regressor(job: Job) -> Artifact:

@@ -8,8 +8,10 @@ tuned to the size of either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +20,6 @@ from flowpose.distill.heads import Eyes, Heads
 from flowpose.distill.student import (
     Compared,
     Conditions,
-    Learner,
     Made,
     Output,
     Setting,
@@ -27,20 +28,18 @@ from flowpose.distill.student import (
     made_by,
     truth_losses,
 )
-from flowpose.model.autoencoder import STRIDE
-from flowpose.model.generator import Generator
 from flowpose.model.losses import charbonnier, seams, slopes, texture
 from flowpose.optimize import Draw, Losses
 from flowpose.spec.recipe import AdversarialFinish
 
-HALF_BLOCK = STRIDE // 2
+Conditioned = Callable[[np.random.Generator, int], Conditions]
 STEADIED = 4  # one of so many conditions is made a second time, with its joints moved
 
 
 class Contest(nn.Module):
-    """Student and heads: what the optimizer holds."""
+    """Learner and heads: what the optimizer holds."""
 
-    def __init__(self, learner: Learner, heads: Heads) -> None:
+    def __init__(self, learner: nn.Module, heads: Heads) -> None:
         super().__init__()
         self.learner, self.heads = learner, heads
 
@@ -52,32 +51,44 @@ class Contest(nn.Module):
 
 
 class Adversarial:
-    """The finish of one student."""
+    """The finish of one student, or of a teacher.
 
-    def __init__(self, setting: Setting, spec: AdversarialFinish, student: Generator, second: float) -> None:
-        self.setting, self.spec = setting, spec
+    Args:
+        setting: with the frozen teacher.
+        spec: the finish.
+        learner: what is trained, (batch) -> Output.
+        draw: conditions of a batch; fresh ones without it.
+    """
+
+    def __init__(
+        self, setting: Setting, spec: AdversarialFinish, learner: nn.Module, draw: Conditioned | None = None
+    ) -> None:
+        self.setting, self.spec, self.draw = setting, spec, draw or self._fresh
+        self.block = setting.teacher.autoencoder.stride
         self.eyes = Eyes(setting.teacher, tokens=not spec.crop)
         image = setting.job.recipe.image
         heads = Heads(self.eyes.channels((image.height, image.width)), spec.heads)
-        self.module = Contest(Learner(student, second), heads)
+        self.module = Contest(learner, heads)
+
+    def _fresh(self, rng: np.random.Generator, size: int) -> Conditions:
+        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size)
 
     def losses(self, module: nn.Module, draw: Draw) -> Losses:
         """`loss` has the student's gradient (through the picture) and the heads' own; the others are shown.
 
         How much of the carried pixels is let in is trained by losses that do not ask where a stripe is (`_loose`).
         """
-        latents, recipe = self.setting.latents, self.setting.job.recipe
         device = next(module.parameters()).device
-        drawn = draw_conditions(latents, recipe.train, draw.rng, self.spec.optim.batch)
+        drawn = self.draw(draw.rng, self.spec.optim.batch)
         batch = drawn.looking(draw.rng, self.spec.crop).on(device)
         made = made_by(module, batch)
         truth = made.truth(batch)
         look = self._look(batch, made, draw)
         picture = made.pictures.detach().requires_grad_()
-        seen, wanted = (shifted(each, *look.shift) for each in (picture, truth))
+        seen, wanted = (look.moved(each) for each in (picture, truth))
         compared = Compared(seen, wanted, self.setting.features)
         real = truth_losses(compared, self.spec)["real"]
-        even = self.spec.seams * seams(picture, truth, STRIDE)
+        even = self.spec.seams * seams(picture, truth, self.block)
         maps = look(picture)
         fooled = -_mean(module(None, maps))
         pull, push, smooth = (torch.autograd.grad(loss, picture)[0] for loss in (real, fooled, even))
@@ -88,7 +99,7 @@ class Adversarial:
         loose = critic.new_zeros(())
         if made.detail is not None:
             if self.spec.texture:
-                loose = self._loose(shifted(made.detail.bare, *look.shift), compared)
+                loose = self._loose(look.moved(made.detail.bare), compared)
             else:
                 loose = charbonnier(made.detail.chosen, truth)
             student = student + (made.detail.chosen * scale * push).sum() + loose
@@ -109,7 +120,8 @@ class Adversarial:
         found = [slopes(picture), *self.setting.features(picture)[:3]]
         wanted = [slopes(truth), *compared.wanted[:3]]
         colours = charbonnier(
-            F.avg_pool2d(picture, STRIDE, HALF_BLOCK), F.avg_pool2d(truth, STRIDE, HALF_BLOCK)
+            F.avg_pool2d(picture, self.block, self.block // 2),
+            F.avg_pool2d(truth, self.block, self.block // 2),
         )
         return colours + self.spec.texture * texture(list(zip(found, wanted, strict=True)), picture.shape[-2])
 
@@ -118,7 +130,7 @@ class Adversarial:
         if not self.spec.decoded or made.detail is None:
             return {}
         own = charbonnier(made.detail.decoded, truth) + self.spec.seams * seams(
-            made.detail.decoded, truth, STRIDE
+            made.detail.decoded, truth, self.block
         )
         return {"decoded": self.spec.decoded * own}
 
@@ -133,8 +145,8 @@ class Adversarial:
         low, high = self.spec.times
         t = low + (high - low) * draw.uniform(len(made.latents), batch.source.device)
         noise = torch.randn(made.latents.shape, generator=draw.noise).to(batch.source.device)
-        down, right = (int(draw.rng.integers(-HALF_BLOCK, HALF_BLOCK)) for _ in range(2))
-        return _Look(self.eyes, made.like(context), made.like(pose), t, noise, (down, right))
+        down, right = (int(draw.rng.integers(-(self.block // 2), self.block // 2)) for _ in range(2))
+        return _Look(self.eyes, made.like(context), made.like(pose), t, noise, (down, right), self.block // 2)
 
     def _steady(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """How much the first pictures of the batch change when their joints are moved a little."""
@@ -182,17 +194,21 @@ class _Look:
     t: Tensor
     noise: Tensor
     shift: tuple[int, int]
+    most: int
+
+    def moved(self, pictures: Tensor) -> Tensor:
+        return shifted(pictures, *self.shift, self.most)
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
-        seen = shifted(pictures, *self.shift)
+        seen = self.moved(pictures)
         return self.eyes.see(seen, self.context, self.pose, self.t, self.noise)
 
 
-def shifted(pictures: Tensor, down: int, right: int) -> Tensor:
-    """Pictures f32[B, 3, H, W] moved by up to HALF_BLOCK pixels, their edges repeated."""
+def shifted(pictures: Tensor, down: int, right: int, most: int) -> Tensor:
+    """Pictures f32[B, 3, H, W] moved by up to `most` pixels, their edges repeated."""
     height, width = pictures.shape[-2:]
-    padded = F.pad(pictures, (HALF_BLOCK,) * 4, mode="replicate")
-    top, left = HALF_BLOCK - down, HALF_BLOCK - right
+    padded = F.pad(pictures, (most,) * 4, mode="replicate")
+    top, left = most - down, most - right
     return padded[..., top : top + height, left : left + width]
 
 

@@ -23,7 +23,7 @@ from flowpose.data import draw_sets
 from flowpose.errors import ArtifactError
 from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
-from flowpose.model.autoencoder import STRIDE, Autoencoder
+from flowpose.model.autoencoder import STRIDE, Autoencoder, grown
 from flowpose.model.detail import local_mean
 from flowpose.model.generator import Generator, build_detail, build_student
 from flowpose.model.losses import charbonnier, feature, gradient
@@ -32,6 +32,7 @@ from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
 from flowpose.optimize import Losses, moved, own_device
 from flowpose.spec.recipe import AdversarialFinish, Distillation, EdgeStudent, TrainSpec
 from flowpose.train.augment import vary_poses
+from flowpose.train.autoencoder import started
 from flowpose.train.features import loss_features
 from flowpose.train.teacher import Latents, encode_all
 
@@ -57,8 +58,8 @@ class Conditions:
         return self._each(lambda part: moved(part, device), moved(self.ends, device))
 
     def first(self, count: int) -> Conditions:
-        """The first `count` of them, without ends."""
-        return self._each(lambda part: part[:count], self.ends[:0])
+        """The first `count` of them."""
+        return self._each(lambda part: part[:count], self.ends[:count])
 
     def _each(self, change: Callable[[Tensor], Tensor], ends: Tensor) -> Conditions:
         source, shown, keypoints, truth = map(change, (self.source, self.shown, self.keypoints, self.truth))
@@ -92,12 +93,12 @@ class Window(NamedTuple):
 
 
 def decode(autoencoder: Autoencoder, latents: Tensor, window: Window | None) -> Tensor:
-    """Pictures of latents f32[B, c, h, w], or the window of them, decoded with one cell around it."""
+    """Pictures of latents f32[B, c, h, w] as the decoder draws them, or the window, decoded with one cell around it."""
     if window is None:
-        return autoencoder.decode(latents)
+        return autoencoder.drawn(latents)
     top, left = max(0, window.top - 1), max(0, window.left - 1)
     bottom, right = window.top + window.size + 1, window.left + window.size + 1
-    made = autoencoder.decode(latents[..., top:bottom, left:right])
+    made = autoencoder.drawn(latents[..., top:bottom, left:right])
     return Window(window.top - top, window.left - left, window.size).of(made)
 
 
@@ -228,8 +229,10 @@ def new_student(setting: Setting, teacher: Artifact) -> Generator:
     flow = build_student(spec, recipe.model, recipe.image, autoencoder)
     take_fitting(flow, setting.teacher.flow)
     grid = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)
-    student = Generator(autoencoder, flow, grid, STUDENT_SOLVER, build_detail(spec, flow))
+    student = Generator(autoencoder, flow, grid, STUDENT_SOLVER, build_detail(spec, flow, autoencoder))
     student.noise = setting.teacher.noise.clone()
+    if spec.start:
+        take_fitting(student, load_generator(started(setting.job, "finish", spec.start)))
     return trainable(student, spec)
 
 
@@ -270,17 +273,7 @@ class Learner(nn.Module):
             latents.append(self._second(noise[part], context[part], pose[part]))
             shown = torch.cat([shown, shown[part]])
             where = where if where is None else torch.cat([where, where[part]])
-        return self._drawn(torch.cat(latents), where, shown, batch.window)
-
-    def _drawn(self, latents: Tensor, where: Tensor | None, shown: Tensor, window: Window | None) -> Output:
-        """Latents and their pictures."""
-        decoded = decode(self.student[0].autoencoder, latents, window)
-        if self.detail is None or where is None:
-            return Output(latents, decoded, None)
-        placed = self.detail.placed(latents, where)
-        carried = self.detail.carried(decoded, window.of(placed) if window else placed, shown)
-        drawn, chosen, bare = self.detail.halves(decoded, carried)
-        return Output(latents, drawn, Carried(decoded, carried[:, :3], chosen, bare))
+        return drawn(student, torch.cat(latents), where, shown, batch.window)
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """The end of two evaluations; the first is held fixed, since it has losses of its own."""
@@ -292,6 +285,20 @@ class Learner(nn.Module):
     def _velocity(self, x: Tensor, t: float, r: float, context: Tensor, pose: Tensor) -> Tensor:
         times = torch.tensor([[t], [r]], device=x.device)
         return self.flow.velocity(x, self.flow.modulation(*times), context, pose)
+
+
+def drawn(
+    student: Generator, latents: Tensor, where: Tensor | None, shown: Tensor, window: Window | None
+) -> Output:
+    """Latents and their pictures, or the windows of them; `where` as `Detail.placed` takes it."""
+    decoded = decode(student.autoencoder, latents, window)
+    whole = grown(decoded, student.autoencoder.shrink)
+    if student.detail is None or where is None:
+        return Output(latents, whole, None)
+    placed = student.detail.placed(latents, where)
+    carried, large = student.detail.both(decoded, window.of(placed) if window else placed, shown)
+    halves = student.detail.halves(decoded, carried, large)
+    return Output(latents, halves.drawn, Carried(whole, large, halves.chosen, halves.bare))
 
 
 def made_by(module: nn.Module, batch: Conditions) -> Made:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flowpose.data import draw_sets
 from flowpose.distill.student import Conditions, Made, Setting, decode, draw_conditions, pictures_of
 from flowpose.flow import end_dense
+from flowpose.model.autoencoder import grown
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.optimize import Draw, Losses, own_device, save
 from flowpose.progress import tracking
@@ -44,6 +45,17 @@ class EndPoints:
     mirrored: NDArray[np.bool_]
     keypoints: NDArray[np.float32]
     ends: Tensor
+
+    def conditions(self, latents: Latents, chosen: NDArray[np.int64]) -> Conditions:
+        """Some of them, with their ends."""
+        sources, mirrored = self.sources[chosen], self.mirrored[chosen]
+        return Conditions(
+            source=latents.pick(sources, mirrored),
+            shown=pictures_of(latents, sources, mirrored),
+            keypoints=torch.from_numpy(self.keypoints[chosen]),
+            truth=pictures_of(latents, self.targets[chosen], mirrored),
+            ends=self.ends[torch.from_numpy(chosen)],
+        )
 
 
 def draw_to_solve(latents: Latents, spec: TrajectoryDistillation, train: TrainSpec) -> EndPoints:
@@ -95,13 +107,13 @@ class Trajectory:
         points = self.points
         chosen = rng.integers(len(points.ends), size=min(max(1, round(self.spec.solved * size)), size - 1))
         fresh = draw_conditions(latents, train, rng, max(1, size - len(chosen)))
-        mirrored = points.mirrored[chosen]
+        known = points.conditions(latents, chosen)
         return Conditions(
-            source=torch.cat([latents.pick(points.sources[chosen], mirrored), fresh.source]),
-            shown=torch.cat([pictures_of(latents, points.sources[chosen], mirrored), fresh.shown]),
-            keypoints=torch.cat([torch.from_numpy(points.keypoints[chosen]), fresh.keypoints]),
-            truth=torch.cat([pictures_of(latents, points.targets[chosen], mirrored), fresh.truth]),
-            ends=points.ends[torch.from_numpy(chosen)],
+            source=torch.cat([known.source, fresh.source]),
+            shown=torch.cat([known.shown, fresh.shown]),
+            keypoints=torch.cat([known.keypoints, fresh.keypoints]),
+            truth=torch.cat([known.truth, fresh.truth]),
+            ends=known.ends,
         )
 
     def losses(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
@@ -112,7 +124,7 @@ class Trajectory:
         reference = self.setting.reference
         pictures = made.pictures[:solved]
         with torch.no_grad():
-            aim = decode(reference.to(pictures.device), batch.ends, batch.window)
+            aim = grown(decode(reference.to(pictures.device), batch.ends, batch.window), reference.shrink)
             wanted = self.setting.features(aim)
         latent = charbonnier(made.latents[:solved], batch.ends)
         far = feature(self.setting.features(pictures), wanted)

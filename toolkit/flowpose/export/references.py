@@ -65,7 +65,8 @@ def contenders(job: Job) -> tuple[Contender, ...]:
         ArtifactError: an ancestor is not in the job's root any more.
     """
     found: list[Contender] = []
-    teacher = _nearest(job, "model")
+    finished = job.sibling("teacher_finish") if job.recipe.teacher_finish else None
+    teacher = finished or _nearest(job, "model")
     if teacher:
         spec, middle = job.recipe.evaluate, teacher_middle(teacher)
         steps = sorted({*spec.teacher_steps, *spec.latency_steps})

@@ -65,6 +65,6 @@ def untrained_graphs(recipe: Recipe, path: Path) -> Artifact:
 def _student(recipe: Recipe) -> Generator:
     autoencoder = build_autoencoder(recipe.autoencoder)
     flow = build_student(recipe.distill, recipe.model, recipe.image, autoencoder)
-    detail = build_detail(recipe.distill, flow)
+    detail = build_detail(recipe.distill, flow, autoencoder)
     student = Generator(autoencoder, flow, STUDENT_GRID, STUDENT_SOLVER, detail)
     return student.eval().requires_grad_(False)

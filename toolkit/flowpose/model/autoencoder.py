@@ -14,8 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDE = 8
+STRIDE = 8  # pixels a latent of the picture that is encoded, in each direction
 BLOCK = 3 * STRIDE * STRIDE  # numbers in a block of a picture
+
+
+def shrunk(pictures: Tensor, factor: int) -> Tensor:
+    """Pictures f32[B, c, H, W] averaged over factor x factor pixels."""
+    return F.avg_pool2d(pictures, factor) if factor > 1 else pictures
+
+
+def grown(maps: Tensor, factor: int) -> Tensor:
+    """Maps f32[B, c, h, w] enlarged by bilinear interpolation."""
+    if factor == 1:
+        return maps
+    return F.interpolate(maps, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -120,24 +132,36 @@ class Autoencoder(nn.Module):
     flow makes pictures from coarse to fine. With deviation 1 in every channel a small error of the flow in the mean
     colour of an 8 x 8 block was as likely as one in its finest detail, and many-step pictures were made of blocks.
     The encoder is an `Encoder`, or what `flowpose.model.pretrained` makes of a diffusers autoencoder.
+
+    With `shrink` 2 the picture that is encoded and drawn is half as high and wide as what goes in and comes out, and
+    `encode` and `decode` halve and enlarge it: what the source's own pixels bring (flowpose.model.detail) is then all
+    that is sharper than that.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, encoder: FeatureEncoder, decoder: nn.Module, latents: int) -> None:
+    def __init__(self, encoder: FeatureEncoder, decoder: nn.Module, latents: int, shrink: int = 1) -> None:
         super().__init__()
-        self.latents = latents
+        self.latents, self.shrink, self.stride = latents, shrink, STRIDE * shrink
         self.encoder, self.decoder = encoder, decoder
         self.register_buffer("shift", torch.zeros(latents))
         self.register_buffer("scale", torch.ones(latents))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Normalized latents f32[B, C, H/8, W/8] of pictures f32[B, 3, H, W] in -1..1."""
-        return (self.encoder(x) - self.shift[:, None, None]) / self.scale[:, None, None]  # type: ignore[no-any-return]
+        """Normalized latents f32[B, C, H/stride, W/stride] of pictures f32[B, 3, H, W] in -1..1."""
+        return (self.raw(x) - self.shift[:, None, None]) / self.scale[:, None, None]
+
+    def raw(self, x: Tensor) -> Tensor:
+        """The encoder's outputs f32[B, C, H/stride, W/stride], not normalized."""
+        return self.encoder(shrunk(x, self.shrink))  # type: ignore[no-any-return]
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures f32[B, 3, H, W] (about -1..1) of normalized latents."""
+        return grown(self.drawn(z), self.shrink)
+
+    def drawn(self, z: Tensor) -> Tensor:
+        """Pictures f32[B, 3, H/shrink, W/shrink] as the decoder draws them."""
         return self.decoder(z * self.scale[:, None, None] + self.shift[:, None, None])  # type: ignore[no-any-return]
 
     def features(self, x: Tensor) -> list[Tensor]:

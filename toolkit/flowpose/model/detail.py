@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowpose.model.autoencoder import Residual, conv
+from flowpose.model.autoencoder import Residual, conv, grown, shrunk
 from flowpose.model.limb_field import PLACES, SPLIT
 
 SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
@@ -55,16 +55,20 @@ class Halves(NamedTuple):
 
 
 class Detail(nn.Module):
-    """Carries a source picture to the target and joins it with what was decoded."""
+    """Carries a source picture to the target and joins it with what was decoded.
+
+    With `shrink` 2 all that is computed has the decoded picture's size, and the carried pixels come in at twice as many
+    in each direction: the map of places, the share and what was decoded are enlarged.
+    """
 
     half_size: Tensor
 
     def __init__(
         self, latents: int, grid: tuple[int, int], patch: int, size: tuple[int, int], hidden: int = 64,
-        width: int = 32, refined: int = 48,
+        width: int = 32, refined: int = 48, shrink: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.grid, self.patch, self.size = grid, patch, size
+        self.grid, self.patch, self.size, self.shrink = grid, patch, size, shrink
         half_size = 0.5 * torch.tensor([size[1], size[0]]).reshape(1, 2, 1, 1)
         self.register_buffer("half_size", half_size, persistent=False)
         offset, found = conv(hidden, 2 * PLACES), conv(width, 4 * HALF * HALF)
@@ -107,19 +111,32 @@ class Detail(nn.Module):
         return F.interpolate(moved.float(), size=self.size, mode="bilinear", align_corners=False)
 
     def carried(self, decoded: Tensor, placed: Tensor, pictures: Tensor) -> Tensor:
-        """f32[B, 5, H, W]: the source sampled at every pixel of the target, how unsure the match is, and the stretch.
+        """The first of `both`."""
+        return self.both(decoded, placed, pictures)[0]
+
+    def both(self, decoded: Tensor, placed: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What is carried, at the size of the decoded pictures and at that of the sources.
+
+        f32[B, 5, H, W]: the source sampled at every pixel of the target, how unsure the match is, and the stretch; and
+        f32[B, 3, shrink H, shrink W]: the source sampled.
 
         Args:
             decoded: the target as latents draw it, f32[B, 3, H, W].
             placed: of the same pixels, see `placed`; both may be the same window of whole pictures.
             pictures: the sources, f32[B, 3, ., .], always whole.
         """
+        small = shrunk(pictures, self.shrink)
+        places = self._put_right(decoded, placed, small)
+        seen = torch.cat([sampled(small, places), placed[:, 2:], self.stretch(places)], dim=1)
+        return seen, seen[:, :3] if self.shrink == 1 else sampled(pictures, grown(places, self.shrink))
+
+    def _put_right(self, decoded: Tensor, placed: Tensor, pictures: Tensor) -> Tensor:
+        """f32[B, 2, H, W]: places moved so that what is sampled there fits what was decoded."""
         seen = torch.cat([decoded, sampled(pictures, placed), placed], dim=1).detach()
         found: Tensor = self.refine(F.pixel_unshuffle(seen, QUARTER))
         offsets = F.pixel_shuffle(found, QUARTER // HALF)
         fine = F.interpolate(offsets, scale_factor=HALF, mode="bilinear", align_corners=False)
-        places = placed[:, :2] + SHIFT * fine
-        return torch.cat([sampled(pictures, places), placed[:, 2:], self.stretch(places)], dim=1)
+        return placed[:, :2] + SHIFT * fine
 
     def stretch(self, places: Tensor) -> Tensor:
         """f32[B, 1, H, W] in 0..1 of places f32[B, 2, H, W]: whether neighbours are neighbours in the source, too.
@@ -133,12 +150,22 @@ class Detail(nn.Module):
         far = 0.25 * ((right + down) * self.half_size).sum(1, keepdim=True)
         return far / (1 + far)
 
-    def joined(self, decoded: Tensor, carried: Tensor) -> Tensor:
-        """Pictures f32[B, 3, H, W] of decoded and carried ones, which may be the same window of both."""
-        share, change = self._choice(decoded, carried)
-        return decoded + share * (carried[:, :3] - decoded) + change
+    def joined(self, decoded: Tensor, carried: Tensor, large: Tensor | None = None) -> Tensor:
+        """Pictures f32[B, 3, shrink H, shrink W] of decoded and carried ones, which may be the same window of both.
 
-    def halves(self, decoded: Tensor, carried: Tensor) -> Halves:
+        `carried` and `large` are those of `both`; without `large` the carried pixels are those of `carried`.
+        """
+        share, change = self._choice(decoded, carried)
+        return self._mixed(decoded, share, carried[:, :3] if large is None else large) + self._grown(change)
+
+    def _mixed(self, decoded: Tensor, share: Tensor, pixels: Tensor) -> Tensor:
+        decoded = self._grown(decoded)
+        return decoded + self._grown(share) * (pixels - decoded)
+
+    def _grown(self, maps: Tensor) -> Tensor:
+        return grown(maps, self.shrink)
+
+    def halves(self, decoded: Tensor, carried: Tensor, large: Tensor | None = None) -> Halves:
         """`joined` twice, with half of its gradient each, to everything but the share and to the share alone; and bare.
 
         Carried stripes may be off by a pixel and right to the eye, so the share is trained by losses of its own. And
@@ -148,12 +175,13 @@ class Detail(nn.Module):
         bricks that the decoder has learnt to draw are no reason to let in less of the source.
         """
         share, change = self._choice(decoded, carried)
-        drawn = decoded + share.detach() * (carried[:, :3] - decoded) + change
+        pixels = carried[:, :3] if large is None else large
+        drawn = self._mixed(decoded, share.detach(), pixels) + self._grown(change)
         open_, _ = self._choice(decoded.detach(), carried.detach())
-        given = carried[:, :3].detach()
-        chosen = drawn.detach() + (open_ - open_.detach()) * (given - decoded.detach())
-        blurred = local_mean(decoded.detach())
-        return Halves(drawn, chosen, blurred + open_ * (given - blurred))
+        given = pixels.detach()
+        opening = self._grown(open_ - open_.detach())
+        chosen = drawn.detach() + opening * (given - self._grown(decoded.detach()))
+        return Halves(drawn, chosen, self._mixed(local_mean(decoded.detach()), open_, given))
 
     def _choice(self, decoded: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """(share f32[B, 1, H, W] in 0..1 of the carried picture, smooth; change f32[B, 3, H, W]).

@@ -38,7 +38,7 @@ def build_autoencoder(spec: AutoencoderSpec | PretrainedAutoencoderSpec) -> Auto
     if isinstance(spec, PretrainedAutoencoderSpec):
         return build_pretrained(spec)
     encoder, decoder = Encoder(spec.widths, spec.latents), Decoder(spec.widths, spec.latents, spec.blocks)
-    return Autoencoder(encoder, decoder, spec.latents).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return Autoencoder(encoder, decoder, spec.latents, spec.shrink).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def build_flow(spec: TransformerSpec, image: ImageSpec, autoencoder: Autoencoder) -> RPFMTransformer:
@@ -51,7 +51,7 @@ def build_flow(spec: TransformerSpec, image: ImageSpec, autoencoder: Autoencoder
         height=image.height,
         width=image.width,
         latents=autoencoder.latents,
-        stride=STRIDE,
+        stride=autoencoder.stride,
         patch=spec.patch,
         skeleton=skeleton,
     )
@@ -74,7 +74,7 @@ def build_student(
     if isinstance(spec.student, EdgeStudent):
         flow = EdgeNetwork(
             spec.student.width, spec.student.blocks, height=image.height, picture_width=image.width,
-            latents=autoencoder.latents, stride=STRIDE,
+            latents=autoencoder.latents, stride=autoencoder.stride,
         )  # fmt: skip
     else:
         flow = build_flow(model, image, autoencoder)
@@ -83,13 +83,16 @@ def build_student(
     return flow
 
 
-def build_detail(spec: Distillation, flow: Network) -> Detail | None:
+def build_detail(spec: Distillation, flow: Network, autoencoder: Autoencoder) -> Detail | None:
     """A new `Detail` for a student's network where the spec wants one."""
-    if not spec.detail:
-        return None
+    return new_detail(flow, autoencoder) if spec.detail else None
+
+
+def new_detail(flow: Network, autoencoder: Autoencoder) -> Detail:
+    """A new `Detail` for a network and the decoder of its latents."""
     pitch = STRIDE * flow.patch
     size = (flow.grid[0] * pitch, flow.grid[1] * pitch)
-    return Detail(flow.latents, flow.grid, flow.patch, size)
+    return Detail(flow.latents, flow.grid, flow.patch, size, shrink=autoencoder.shrink)
 
 
 class Generator(nn.Module):
@@ -98,7 +101,7 @@ class Generator(nn.Module):
     Attributes:
         times: the grid, from 0.0 to 1.0.
         solver: a row of flowpose.flow.SOLVERS.
-        detail: what carries the source's own pixels, None for latents alone (every teacher).
+        detail: what carries the source's own pixels, None for latents alone.
     """
 
     noise: Tensor
@@ -126,7 +129,7 @@ class Generator(nn.Module):
     @property
     def pitch(self) -> int:
         """Pixels a token, in each direction."""
-        return STRIDE * self.flow.patch
+        return self.autoencoder.stride * self.flow.patch
 
     def context(self, latents: Tensor, pictures: Tensor | None = None) -> Tensor:
         """f32[B, 1 + L + R, 2, Ns, C] of source latents f32[B, c, h, w] and, for R layers of detail, of the pictures.
@@ -171,11 +174,10 @@ class Generator(nn.Module):
 
     def shown(self, latents: Tensor, where: Tensor | None, sources: Tensor | None) -> Tensor:
         """Pictures of target latents, with the sources' detail where there is any."""
-        decoded = self.autoencoder.decode(latents)
         if self.detail is None or where is None or sources is None:
-            return decoded
-        placed = self.detail.placed(latents, where)
-        return self.detail.joined(decoded, self.detail.carried(decoded, placed, sources))
+            return self.autoencoder.decode(latents)
+        decoded, placed = self.autoencoder.drawn(latents), self.detail.placed(latents, where)
+        return self.detail.joined(decoded, *self.detail.both(decoded, placed, sources))
 
     def forward(self, sources: Tensor, keypoints: Tensor, noise: Tensor | None = None) -> Tensor:
         """Pictures f32[B, 3, H, W] of sources f32[B, 3, H, W] (-1..1) in the poses f32[B, 133, 3]."""

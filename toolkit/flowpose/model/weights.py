@@ -20,6 +20,7 @@ from flowpose.model.generator import (
     build_detail,
     build_flow,
     build_student,
+    new_detail,
 )
 from flowpose.spec.recipe import (
     AutoencoderSpec,
@@ -100,12 +101,16 @@ def load_generator(artifact: Artifact) -> Generator:
     image = ImageSpec.parse(part_of(artifact, "image"), where)
     model = TransformerSpec.parse(part_of(artifact, "model"), where)
     if artifact.manifest.kind == "model":
-        generator = Generator(
-            autoencoder, build_flow(model, image, autoencoder), TEACHER_GRID, TEACHER_SOLVER
+        flow = build_flow(model, image, autoencoder)
+        detail = (
+            new_detail(flow, autoencoder) if artifact.manifest.stage["name"] == "teacher_finish" else None
         )
+        generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER, detail)
     else:
         spec = student_spec(artifact)
-        flow = build_student(spec, model, image, autoencoder)
-        generator = Generator(autoencoder, flow, STUDENT_GRID, STUDENT_SOLVER, build_detail(spec, flow))
+        network = build_student(spec, model, image, autoencoder)
+        generator = Generator(
+            autoencoder, network, STUDENT_GRID, STUDENT_SOLVER, build_detail(spec, network, autoencoder)
+        )
     read_weights(generator, artifact, GENERATOR)
     return generator.eval()

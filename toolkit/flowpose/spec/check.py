@@ -11,7 +11,7 @@ from .recipe import AutoencoderSpec, Recipe
 from .target import Target
 
 _STRIDE = 8  # pixels a latent, in each direction
-_OPTIONAL = ("regressor", "finish")  # stages that a recipe may lack
+_OPTIONAL = ("regressor", "teacher_finish", "finish")  # stages that a recipe may lack
 
 
 def check(recipe: Recipe, target: Target) -> None:
@@ -39,6 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
 def _recipe(recipe: Recipe) -> list[str]:
     return [
         *_image(recipe),
+        *_windows(recipe),
         *_detail(recipe),
         *_runs(recipe),
         *_calibration(recipe),
@@ -49,7 +50,7 @@ def _recipe(recipe: Recipe) -> list[str]:
 
 def _image(recipe: Recipe) -> Iterator[str]:
     """The picture must divide into patches, and hold the autoencoder's crop."""
-    multiple = _STRIDE * recipe.model.patch
+    multiple = _STRIDE * _shrink(recipe) * recipe.model.patch
     for side in ("height", "width"):
         pixels = getattr(recipe.image, side)
         if pixels % multiple:
@@ -63,10 +64,26 @@ def _image(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _shrink(recipe: Recipe) -> int:
+    return recipe.autoencoder.shrink if isinstance(recipe.autoencoder, AutoencoderSpec) else 1
+
+
+def _windows(recipe: Recipe) -> Iterator[str]:
+    """Windows of pictures are cut in latents of STRIDE pixels."""
+    if _shrink(recipe) == 1:
+        return
+    for name in ("distill", *_OPTIONAL):
+        part = getattr(recipe, name)
+        if part is not None and part.crop:
+            yield f"recipe.{name}.crop: not with autoencoder.shrink, got {part.crop}, expected 0"
+
+
 def _detail(recipe: Recipe) -> Iterator[str]:
     """Pixels are carried along the match of limbs, which a drawn skeleton does not have."""
     if recipe.model.pose == "limb-field":
         return
+    if recipe.teacher_finish is not None:
+        yield f"recipe.teacher_finish: needs model.pose limb-field, got {recipe.model.pose!r}, expected none"
     for name in ("distill", "regressor"):
         part = getattr(recipe, name)
         if part is not None and part.detail and part.student.kind == "same":
@@ -86,7 +103,7 @@ def _runs(recipe: Recipe) -> Iterator[str]:
     if isinstance(recipe.autoencoder, AutoencoderSpec):
         runs["autoencoder.optim"] = recipe.autoencoder.optim
     for name, optim in runs.items():
-        if optim.warmup >= optim.iterations:
+        if optim.iterations and optim.warmup >= optim.iterations:
             yield (
                 f"recipe.{name}.warmup: as long as the run, got {optim.warmup}, "
                 f"expected less than {optim.iterations} iterations"

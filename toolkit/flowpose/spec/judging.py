@@ -27,10 +27,20 @@ class Gate(Spec):
     Attributes:
         metric: `metric` or `label.metric`, of the stage's artifact or of what that was made from.
         min, max: the limits; with `of`, in units of that measurement.
-        of: another measurement, such as `teacher-16.own_lpips`, of an ancestor or of a stage before.
+        of: another measurement, such as `teacher-16.own_lpips`, of a stage before, the last made that has it.
     """
 
-    stage: Literal["autoencoder", "train", "regressor", "distill", "finish", "quantize", "export", "compile"]
+    stage: Literal[
+        "autoencoder",
+        "train",
+        "regressor",
+        "teacher_finish",
+        "distill",
+        "finish",
+        "quantize",
+        "export",
+        "compile",
+    ]
     metric: str
     min: float | None = None
     max: float | None = None

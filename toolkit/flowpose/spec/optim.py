@@ -10,9 +10,12 @@ from .base import Spec
 
 
 class OptimSpec(Spec):
-    """One optimization run: AdamW, linear warm-up, cosine decay to a tenth, EMA of the weights."""
+    """One optimization run: AdamW, linear warm-up, cosine decay to a tenth, EMA of the weights.
 
-    iterations: PositiveInt
+    No iterations leave the weights as they start.
+    """
+
+    iterations: Annotated[int, Field(ge=0)]
     batch: PositiveInt
     lr: PositiveFloat = 3e-4
     warmup: Annotated[int, Field(ge=0)] = 100

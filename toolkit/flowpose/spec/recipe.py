@@ -60,7 +60,9 @@ class AutoencoderSpec(Spec):
     """The f8 autoencoder (conv + ReLU). `widths` are the channels at strides 1, 2, 4 and 8.
 
     `crop` trains on random crops of that size (0: whole pictures). `noise`, in latent deviations, is added before
-    the decoder, which must forgive what a one-step student gets wrong.
+    the decoder, which must forgive what a one-step student gets wrong. `shrink` 2 halves pictures before they are
+    encoded and enlarges those that are drawn: what is sharper, `detail` brings (flowpose.model.autoencoder). `start` is
+    the recipe whose autoencoder, made before, this one starts from, with its latents' scale.
     """
 
     latents: Annotated[int, Field(ge=1, le=192)] = 16
@@ -69,6 +71,8 @@ class AutoencoderSpec(Spec):
     gradient: Annotated[float, Field(ge=0)] = 1.0
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     noise: Annotated[float, Field(ge=0)] = 0.02
+    shrink: Literal[1, 2] = 1
+    start: str | None = None
     optim: OptimSpec
 
 
@@ -188,6 +192,7 @@ class Distillation(Spec):
         detail: whether the source's own pixels are carried to the picture (flowpose.model.detail); needs matched limbs,
             so not with a student of `skeleton-latent`.
         carried: weight of the pixel loss of the carried pixels alone.
+        start: the recipe whose student, made before, this one starts from, instead of its teacher and new detail.
     """
 
     student: StudentSpec = SameStudent()
@@ -201,6 +206,7 @@ class Distillation(Spec):
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     detail: bool = False
     carried: Annotated[float, Field(ge=0)] = 0.2
+    start: str | None = None
     optim: OptimSpec
 
 
@@ -285,6 +291,8 @@ class AdversarialFinish(Spec):
             rewards detail that jumps with every joint.
         times: range of t in which teacher tokens are looked at.
         heads: channels of the heads.
+        reopen: whether the share of carried pixels starts anew, open, where `texture` trains it; off for a student that
+            was finished before.
         crop: as in distillation; windows have no tokens, so only encoder maps and pixels are looked at.
     """
 
@@ -299,8 +307,26 @@ class AdversarialFinish(Spec):
     steady: Annotated[float, Field(ge=0)] = 0.0
     times: tuple[Share, Share] = (0.4, 0.95)
     heads: PositiveInt = 64
+    reopen: bool = True
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     optim: OptimSpec
+
+
+class TeacherFinish(AdversarialFinish):
+    """The finish that a student gets, for the teacher it is compared with: decoder and detail, on what it samples.
+
+    Its latents stay as they are. Without it a student that carries pixels is compared with a teacher that has none.
+
+    Attributes:
+        pairs: ends of the teacher's paths from z*, made once.
+        intervals: Heun intervals of each (2 x intervals - 1 evaluations).
+        carried: weight of the pixel loss of the carried pixels alone.
+        steady: as for a student, of what is carried alone: latents are not sampled again.
+    """
+
+    pairs: PositiveInt = 2048
+    intervals: Annotated[int, Field(ge=2)] = 8
+    carried: Annotated[float, Field(ge=0)] = 0.2
 
 
 class RegressorSpec(Spec):
@@ -364,6 +390,7 @@ class Recipe(Spec):
     features: FeaturesSpec | None = None
     distill: DistillSpec
     finish: AdversarialFinish | None = None
+    teacher_finish: TeacherFinish | None = None
     regressor: RegressorSpec | None = None
     quantize: QuantizeSpec
     export: ExportSpec = ExportSpec()

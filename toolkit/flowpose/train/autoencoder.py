@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowpose import data
-from flowpose.artifact import Artifact, creating
+from flowpose.artifact import Artifact, creating, find_by_key, open_artifact
 from flowpose.data import Pictures
-from flowpose.job import Job
+from flowpose.errors import ArtifactError
+from flowpose.job import Job, Stage, started_key
 from flowpose.metrics import psnr
-from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder, start_from
+from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder, shrunk, start_from
 from flowpose.model.generator import build_autoencoder
 from flowpose.model.losses import charbonnier, gradient
 from flowpose.model.pictures import signed, to_pictures, to_tensor
@@ -32,6 +33,25 @@ def load_autoencoder(artifact: Artifact) -> Autoencoder:
     autoencoder = build_autoencoder(autoencoder_spec(artifact))
     read_weights(autoencoder, artifact, WEIGHTS)
     return autoencoder.eval()
+
+
+def started(job: Job, stage: Stage, name: str) -> Artifact:
+    """The artifact of another recipe's stage that this one starts from.
+
+    Raises:
+        ArtifactError: it was not made yet.
+        SpecError: no such recipe.
+    """
+    key = started_key(name, stage)
+    found = find_by_key(job.root, key)
+    if found is None:
+        raise ArtifactError(
+            job.root,
+            f"what {stage} starts from is not there: {name}",
+            expected=key[:12],
+            fix=f"flowpose distill {name}",
+        )
+    return open_artifact(found)
 
 
 def crops(pictures: Pictures, rng: np.random.Generator, batch: int, size: int) -> NDArray[np.uint8]:
@@ -54,7 +74,7 @@ class _Reconstruct(nn.Module):
         self.autoencoder, self.noise = autoencoder, noise
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        raw = self.autoencoder.encoder(x)
+        raw = self.autoencoder.encoder(x)  # of pictures that are shrunk already
         return self.autoencoder.decoder(raw + self.noise * noise), raw
 
 
@@ -72,7 +92,9 @@ def train_autoencoder(job: Job) -> Artifact:
         fields["stage"]["autoencoder"]["config"] = config
     else:
         autoencoder = _trained(job, spec, train)
-    normalize(autoencoder.to(own_device()), train.images)
+    autoencoder.to(own_device())
+    if not (isinstance(spec, AutoencoderSpec) and spec.start):
+        normalize(autoencoder, train.images)
 
     def write() -> None:
         with creating(job.path, **fields) as draft:
@@ -89,7 +111,7 @@ def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
     def losses(module: nn.Module, draw: Draw) -> Losses:
         pictures = crops(train, draw.rng, spec.optim.batch, spec.crop)
         device = next(module.parameters()).device
-        x = signed(moved(torch.from_numpy(pictures), device))
+        x = shrunk(signed(moved(torch.from_numpy(pictures), device)), spec.shrink)
         shape = (len(x), spec.latents, x.shape[2] // STRIDE, x.shape[3] // STRIDE)
         y, raw = module(x, moved(torch.randn(shape, generator=draw.noise), device))
         error, edges, size = charbonnier(y, x), gradient(y, x), raw.square().mean()
@@ -97,8 +119,11 @@ def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
 
     torch.manual_seed(spec.optim.seed)
     encoder, decoder = Encoder(spec.widths, spec.latents), Decoder(spec.widths, spec.latents, spec.blocks)
-    start_from(encoder, decoder, to_tensor(_spread(train.images, NORMALIZED_ON)))
-    autoencoder: Autoencoder = Autoencoder(encoder, decoder, spec.latents)
+    autoencoder = Autoencoder(encoder, decoder, spec.latents, spec.shrink)
+    if spec.start:
+        read_weights(autoencoder, started(job, "autoencoder", spec.start), WEIGHTS)
+    else:
+        start_from(encoder, decoder, shrunk(to_tensor(_spread(train.images, NORMALIZED_ON)), spec.shrink))
     autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = _Reconstruct(autoencoder, spec.noise)
     run(Task(title="autoencoder", module=module, losses=losses, directory=job.work, key=job.key), spec.optim)
@@ -114,7 +139,7 @@ def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 def normalize(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> None:
     """Measure the latents' mean and deviation on evenly spaced pictures."""
     device, chosen = next(autoencoder.parameters()).device, _spread(images, NORMALIZED_ON)
-    raw = [autoencoder.encoder(to_tensor(chosen[i : i + 32], device)) for i in range(0, len(chosen), 32)]
+    raw = [autoencoder.raw(to_tensor(chosen[i : i + 32], device)) for i in range(0, len(chosen), 32)]
     autoencoder.normalize_to(torch.cat(raw))
 
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flowpose import data, image
-from flowpose.artifact import Artifact, creating, find_by_key, open_artifact
+from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.data import Pictures, draw_pairs, draw_sets
 from flowpose.errors import ArtifactError, DataError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
-from flowpose.job import SHIPPED, Job, stage_keys
+from flowpose.job import SHIPPED, Job
 from flowpose.metrics import pose_accuracy
 from flowpose.model.autoencoder import Autoencoder
 from flowpose.model.from_graphs import reference_weights, take_weights
@@ -36,10 +36,9 @@ from flowpose.progress import tracking
 from flowpose.report import sheet
 from flowpose.spec.find import find
 from flowpose.spec.manifest import Measurement
-from flowpose.spec.reading import load_recipe
 from flowpose.spec.recipe import TrainSpec
 from flowpose.train.augment import mirror_keypoints, vary_poses
-from flowpose.train.autoencoder import load_autoencoder
+from flowpose.train.autoencoder import load_autoencoder, started
 
 ENCODED = 32  # pictures at once
 JUDGED = 256  # pictures whose own joints are compared with the estimated ones
@@ -263,14 +262,7 @@ def start_weights(job: Job, flow: nn.Module, name: str) -> None:
         found_weights = reference_weights(shipped, "teacher")
         take_weights(flow, {key.removeprefix("flow."): value for key, value in found_weights.items()})
         return
-    key = stage_keys(load_recipe(name))["train"]
-    found = find_by_key(job.root, key)
-    if found is None:
-        raise ArtifactError(
-            job.root, f"the teacher of {name} to start from is not there", expected=key[:12],
-            fix=f"flowpose train {name}",
-        )  # fmt: skip
-    take_fitting(flow, load_generator(open_artifact(found)).flow)
+    take_fitting(flow, load_generator(started(job, "train", name)).flow)
 
 
 @torch.no_grad()
