@@ -1,7 +1,7 @@
 """Everything that is done on a GPU that is lent for minutes: checks, a training to fit, its evaluation, latency.
 
-    PYTHONPATH=toolkit python3 benchmarks/gpu.py --recipe people-256 --minutes 9 --data /tmp/data --out "$OUT"
-    PYTHONPATH=toolkit python3 benchmarks/gpu.py --recipe people-256 --minutes 9 --data /tmp/data --out "$OUT" --resume
+    PYTHONPATH=toolkit python3 benchmarks/gpu.py --recipe people-256-gpu --minutes 9 --data /tmp/data --out "$OUT"
+    # and then again with --resume
     python benchmarks/gpu.py --unpack FOLDER --root artifacts      # here: FOLDER is what came back
     python benchmarks/gpu.py --smoke --out /tmp/smoke              # the same phases, micro sizes, on the CPU
 

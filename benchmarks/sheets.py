@@ -16,14 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose import Pose, image
+from flowpose.artifact import open_artifact
 from flowpose.data import read
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import DataError
 from flowpose.pose_files import read_poses
 from flowpose.report import draw_pose, sheet
 from flowpose.runtime import load
+from flowpose.runtime.loading import precisions
+from flowpose.spec.find import find
 from flowpose.spec.recipe import FolderData, ImageSpec
 
+LABELS = {"fp32": "student"}  # columns that do not go by their precision
 PEOPLE = 4  # test people; with four poses 16 rows
 
 
@@ -49,17 +53,19 @@ def main() -> None:
     parser.add_argument("--model", default="people-128")
     options = parser.parse_args()
     pictures, poses = photographs(real_folder(DEFAULT_ROOTS))
-    models = {precision: load(options.model, precision=precision) for precision in ("fp32", "int8")}
-    size = models["int8"].size
+    have = precisions(open_artifact(find("models", options.model)).manifest)
+    models = {LABELS.get(each, each): load(options.model, precision=each) for each in have}
+    first = next(iter(models.values()))
+    size = first.size
     people = read(FolderData(), ImageSpec(height=size[0], width=size[1]), "test", DEFAULT_ROOTS)
     fronts = [group[0] for group in people.groups[:: max(1, len(people.groups) // PEOPLE)]][:PEOPLE]
     rows = []
     for source in (people.images[number] for number in fronts):
         for photograph, pose in zip(pictures, poses, strict=True):
-            drawn = draw_pose(models["int8"].keypoints(pose, size), *size)
+            drawn = draw_pose(first.keypoints(pose, size), *size)
             made = [model.infer(source, pose) for model in models.values()]
             rows.append([source, image.fit(photograph, *size), drawn, *made])
-    image.write(options.file, sheet(rows, ["source", "photograph", "pose", "student", "int8"]))
+    image.write(options.file, sheet(rows, ["source", "photograph", "pose", *models]))
 
 
 if __name__ == "__main__":

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from conftest import Record
-
-from flowpose.bench import cold_start
-
-ROUNDS = 10
+from flowpose.bench import cold_start, cold_starts
 
 
-def test_import_time(benchmark: Any, record: Record) -> None:
+def test_interpreter_alone(benchmark: Any, starts: int, record: Callable[..., None]) -> None:
+    """What to take off the import time."""
+    command = [sys.executable, "-c", ""]
+    benchmark.pedantic(subprocess.run, (command,), {"check": True}, rounds=2 * starts, warmup_rounds=2)
+    record()
+
+
+def test_import_time(benchmark: Any, starts: int, record: Callable[..., None]) -> None:
     """`import flowpose` in a fresh interpreter, the interpreter's own start included."""
     command = [sys.executable, "-c", "import flowpose"]
-    benchmark.pedantic(subprocess.run, (command,), {"check": True}, rounds=ROUNDS, warmup_rounds=2)
-    record({"unit": "ms"})
+    benchmark.pedantic(subprocess.run, (command,), {"check": True}, rounds=2 * starts, warmup_rounds=2)
+    record()
 
 
-def test_interpreter_alone(benchmark: Any, record: Record) -> None:
-    """What to take off the import time."""
-    benchmark.pedantic(
-        subprocess.run, ([sys.executable, "-c", ""],), {"check": True}, rounds=ROUNDS, warmup_rounds=2
-    )
-    record({"unit": "ms"})
-
-
-def test_cold_start(benchmark: Any, shipped_model: str, backend: str, record: Record) -> None:
-    """Process start, import, load with verification, first picture."""
-    parts = []
+def test_cold_start(
+    benchmark: Any, setup: Any, backend: str, starts: int, record: Callable[..., None]
+) -> None:
+    """Process start, import, load with verification, first picture; `parts` has the medians and every run of each."""
+    found = []
 
     def start() -> None:
-        parts.append(cold_start(shipped_model, backend=backend))
+        found.append(cold_start(setup.model, backend=backend, threads=setup.threads))
 
-    benchmark.pedantic(start, rounds=ROUNDS, warmup_rounds=1)
-    last = parts[-1]
-    steps = {"import_s": last.import_s, "load_s": last.load_s, "first_infer_s": last.first_infer_s}
-    record({"backend": backend, "unit": "ms", "last": steps, "peak_memory_mb": last.peak_memory_mb})
+    benchmark.pedantic(start, rounds=starts, warmup_rounds=1)
+    about = {"backend": backend, "precision": "its own", "threads": setup.threads or 0}
+    parts = cold_starts(found[-starts:], backend, **about)
+    record(backend=backend, parts=parts.model_dump(mode="json"))

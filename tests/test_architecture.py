@@ -40,6 +40,10 @@ DEVICE = (
     "flowpose.demo",
     "flowpose.metrics",
     "flowpose.pose_files",
+    "flowpose.live_command",
+    "flowpose.infer_command",
+    "flowpose.estimating",
+    "flowpose.background",
     "flowpose.spec.reading",
 )
 HOST = ("torch", "onnx", "yaml", "modelopt", "accelerate", "diffusers", "safetensors")

@@ -12,7 +12,18 @@ from rich.console import Console
 from tiny_graphs import NumpyBackend, pictures, standing
 
 from flowpose.artifact import Artifact
-from flowpose.bench import Report, cold_start, cold_table, machine, measure, open_loop, ratios, table, to_json
+from flowpose.bench import (
+    ColdStart,
+    Report,
+    cold_start,
+    cold_starts,
+    cold_table,
+    machine,
+    measure,
+    ratios,
+    table,
+    to_json,
+)
 from flowpose.errors import BackendError, FlowposeError
 from flowpose.runtime.loading import assemble
 from flowpose.runtime.model import Model
@@ -91,18 +102,6 @@ def test_infer_encodes_every_time_and_session_never(model: Model) -> None:
     assert runs.runs == 1 + 4
 
 
-def test_an_open_loop_sees_the_queue(model: Model) -> None:
-    class Slow:
-        def infer(self, pose: object) -> None:
-            time.sleep(0.004)
-
-    kept_up = open_loop(model.session(pictures()[0]), [standing()], rate=4, n=3)
-    assert kept_up.late == 0 and len(kept_up.latency.ms) == 3
-    behind = open_loop(Slow(), [standing()], rate=500, n=20)
-    assert behind.late > 0.9
-    assert behind.latency.ms[-1] > 40  # 20 pictures of 4 ms, the last one due after 38 ms
-
-
 @pytest.mark.parametrize(
     "wrong", [{"poses": []}, {"n": 0}, {"stages": ("decode",)}], ids=["no poses", "no runs", "no such stage"]
 )
@@ -117,9 +116,21 @@ def test_a_cold_start_is_measured_in_its_own_process(tiny: Artifact) -> None:
     assert min(found.import_s, found.load_s, found.first_infer_s) > 0
     assert 10 < found.peak_memory_mb < 2000
     assert found.import_s < found.load_s
+
+
+def test_cold_starts_are_told_by_their_medians_and_the_slowest() -> None:
+    runs = [ColdStart(0.1 * i, 1.0 * i, 2.0 * i, 40.0 + i) for i in (3, 1, 2)]
+    about = {"backend": "onnxruntime", "precision": "int8", "threads": 2}
+    found = cold_starts(runs, "int8", **about)
+    assert (found.n, found.load_s, found.peak_memory_mb) == (3, 2.0, 42.0)
+    assert found.runs["load_s"] == (3.0, 1.0, 2.0) and found.p95 == {}, "three runs have no 95th percentile"
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(cold_table(found, "fp32"))
-    assert "peak memory" in (text := console.export_text()) and f"{found.load_s:.2f}" in text
+    console.print(cold_table(found))
+    text = console.export_text()
+    assert "peak memory" in text and "2.00" in text and "slowest" in text and "6.00" in text
+    many = cold_starts([ColdStart(0.1, 1.0 + i, 2.0, 40.0) for i in range(21)], "int8", **about)
+    assert many.p95["load_s"] == pytest.approx(20.0)
+    assert "slowest" not in cold_table(cold_starts(runs[:1], "int8", **about)).columns[0]._cells
 
 
 def test_a_failed_cold_start_says_why() -> None:

@@ -113,7 +113,9 @@ def test_a_recipe_trains_on_it(tmp_path: Path) -> None:
     where = f"{{pretrained: AutoencoderTiny, path: {tmp_path / 'taesd'}}}"
     settings = ("iterations=2", "precision=bf16")
     few = [f"{part}.optim.{setting}" for part in ("train", "distill") for setting in settings]
-    recipe = micro_recipe(tmp_path, f"autoencoder={where}", *few, "regressor=null", "teacher_finish=null", "finish=null")
+    recipe = micro_recipe(
+        tmp_path, f"autoencoder={where}", *few, "regressor=null", "teacher_finish=null", "finish=null"
+    )
     done = Run(recipe=recipe, root=tmp_path / "out").stages("distill")
     assert [each.stage for each in done] == ["autoencoder", "train", "distill"]
     for each in done:

@@ -20,7 +20,14 @@ from tiny_graphs import CONTEXT, HEIGHT, JOINTS, WIDTH, draw, encode, pictures, 
 from flowpose.artifact import Artifact
 from flowpose.compile.building import Options, build
 from flowpose.errors import BackendError, MissingDependency
-from flowpose.runtime.backend import BACKENDS, Backend, Graph, open_backend
+from flowpose.runtime.backend import (
+    BACKENDS,
+    Backend,
+    Graph,
+    ParallelGraph,
+    open_backend,
+    run_many,
+)
 from flowpose.runtime.executed import Executed
 from flowpose.runtime.loading import assemble, onnx_graph
 from flowpose.runtime.onnxruntime import CPU, BoundGraph, OnnxRuntime
@@ -172,6 +179,25 @@ def test_threads_do_not_mix_their_frames(frame: Graph) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_frames_at_once_are_the_bytes_of_single_ones(case: Case, threads: int) -> None:
+    if threads == 2 and BACKENDS[case.name].many != "in parallel":
+        pytest.skip("it draws in turn, whatever the number of threads")
+    frame = case.backend.open(case.files["frame"], threads)
+    given = [inputs(shift, person) for shift in (1.0, 4.0) for person in range(3)]
+    single = [frame.run(each)["frame"] for each in given]
+    for count in (6, 1, 0, 5, 2):
+        made = run_many(frame, given[:count])
+        assert len(made) == count
+        assert all(np.array_equal(a["frame"], b) for a, b in zip(made, single, strict=False))
+    assert np.array_equal(frame.run(given[0])["frame"], single[0])
+
+
+def test_the_table_says_whether_it_draws_several_frames_at_once(case: Case, frame: Graph) -> None:
+    wanted = "in turn" if isinstance(case.backend, Bound) else BACKENDS[case.name].many
+    assert isinstance(frame, ParallelGraph) == (wanted == "in parallel")
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph at all"])

@@ -67,9 +67,12 @@ def tokens(recipe: Recipe) -> tuple[int, int]:
 
 
 def test_people_256_can_start_from_its_smaller_sister() -> None:
-    recipe, start = load_recipe("people-256"), load_recipe("people-128")
-    assert isinstance(recipe.autoencoder, AutoencoderSpec)
-    assert {recipe.autoencoder.start, recipe.train.start, recipe.distill.start} == {start.name}
+    start = load_recipe("people-128")
+    taken, recipe = load_recipe("people-256"), load_recipe("people-256-gpu")
+    assert isinstance(taken.autoencoder, AutoencoderSpec)
+    assert {taken.autoencoder.start, taken.train.start, taken.distill.start} == {start.name}
+    assert recipe.train.start == "models/people-128", "which every clone has"
+    assert tokens(taken) == tokens(start)
     assert tokens(recipe) == tokens(start), "so that token, limb field and position keep their meaning"
     assert recipe.model.size == start.model.size and recipe.model.pose == start.model.pose
     assert isinstance(recipe.autoencoder, AutoencoderSpec) and isinstance(start.autoencoder, AutoencoderSpec)

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowpose.errors import FlowposeError
     from flowpose.pose import Pose
-    from flowpose.pose_files import read_poses
+    from flowpose.pose_files import read_motion, read_poses
     from flowpose.runtime import Model, Session, infer, load
 
 __version__ = "0.1.0"
 
-__all__ = ["FlowposeError", "Model", "Pose", "Session", "__version__", "infer", "load", "read_poses"]
+__all__ = ["FlowposeError", "Model", "Pose", "Session", "__version__", "infer", "load", "read_motion", "read_poses"]
 
 _HOME = {
     "FlowposeError": "flowpose.errors",
     "Pose": "flowpose.pose",
+    "read_motion": "flowpose.pose_files",
     "read_poses": "flowpose.pose_files",
     "Model": "flowpose.runtime",
     "Session": "flowpose.runtime",

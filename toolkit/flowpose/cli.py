@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from flowpose.cli_bench import bench
 from flowpose.cli_bundle import bundle, deploy, unbundle
 from flowpose.cli_calibrate import calibrate
 from flowpose.cli_compile import compile_
+from flowpose.cli_data import data
 from flowpose.cli_doctor import doctor
 from flowpose.cli_halve import halve
+from flowpose.cli_infer import infer
 from flowpose.cli_inspect import inspect
+from flowpose.cli_live import live
 from flowpose.cli_options import (
     ARTIFACTS,
     AsJson,
@@ -28,7 +32,6 @@ from flowpose.cli_options import (
     TargetName,
     Threads,
     Waivers,
-    listed,
     print_lines,
     put,
     say,
@@ -137,32 +140,7 @@ app.command()(calibrate)
 
 
 app.command(name="compile")(compile_)
-
-
-@app.command()
-def bench(
-    model: ModelName,
-    target: TargetName = "auto",
-    compare: Annotated[str, typer.Option(help="precisions, as int8,fp32")] = "",
-    backends: Annotated[str, typer.Option(help="backends, as openvino,onnxruntime")] = "",
-    runs: Annotated[int, typer.Option("-n", help="timed runs")] = 200,
-    threads: Threads = None,
-    cold: Annotated[bool, typer.Option("--cold/--no-cold", help="measure a fresh process's start too")] = True,
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Latency of a model: percentiles a stage, ratios between precisions, memory, and a cold start."""
-    from flowpose.bench_command import bench_model
-
-    report = bench_model(
-        model, target, precisions=listed(compare), backends=listed(backends), runs=runs, threads=threads,
-        cold=cold,
-    )  # fmt: skip
-    put(
-        report.plain,
-        as_json,
-        lambda: Console().print(*report.tables, sep="\n"),
-        f"flowpose infer SOURCE POSE --model {model}",
-    )
+app.command()(bench)
 
 
 @app.command()
@@ -200,21 +178,8 @@ def evaluate(
     put(result, as_json, table, f"flowpose bench {model}")
 
 
-@app.command()
-def infer(
-    source: Annotated[Path, typer.Argument(help="a picture of the person")],
-    pose: Annotated[Path, typer.Argument(help="poses: COCO or OpenPose JSON, .npy or .npz")],
-    output: Annotated[Path, typer.Option("-o", help="a picture, or .mp4, .gif, .webp")] = Path("out.png"),
-    model: Annotated[str, typer.Option(help="a shipped model's name, or an artifact's directory")] = "people-128",
-    format: Annotated[str | None, typer.Option(help="pose format, where the file does not tell")] = None,
-    fps: float = 25.0,
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """The person of SOURCE in the poses of POSE."""
-    from flowpose.infer_command import infer_files
-
-    result = infer_files(source, pose, output, model=model, format=format, fps=fps)
-    put(result, as_json, lambda: print_lines(result["files"]), f"flowpose bench {model}")
+app.command()(infer)
+app.command()(live)
 
 
 @app.command()
@@ -280,6 +245,7 @@ def show(artifact: ModelName, as_json: AsJson = False) -> None:
 
 app.command(name="inspect")(inspect)
 app.command()(doctor)
+app.add_typer(data, name="data")
 app.command()(predict)
 for _command in (halve, bundle, unbundle, deploy):
     app.command()(_command)

@@ -37,14 +37,14 @@ from flowpose.runtime.machine import cpu_model
 from flowpose.spec.base import Spec
 from flowpose.spec.find import find
 from flowpose.spec.manifest import Manifest
-from flowpose.spec.recipe import DeepFashionData, FiguresData, FolderData, ImageSpec
+from flowpose.spec.recipe import DataSpec, DeepFashionData, FiguresData, FolderData, ImageSpec, MarketData
 
 LONGEST = 16  # evaluations of a row; longer grids are there to be timed
 OWN: Mapping[str, str] = MappingProxyType({"fp32": "student-1"})
 """Precision -> row of the model's own frame graph; the others go by their precision."""
 EXPECTED = ("l1", "teacher-1", "teacher-2", "teacher-16", "student-1", "student-2", "int8")
-SOURCES: Mapping[str, type[FolderData | FiguresData | DeepFashionData]] = MappingProxyType(
-    {"folder": FolderData, "figures": FiguresData, "deepfashion": DeepFashionData}
+SOURCES: Mapping[str, type[FolderData | FiguresData | DeepFashionData | MarketData]] = MappingProxyType(
+    {"folder": FolderData, "figures": FiguresData, "deepfashion": DeepFashionData, "market": MarketData}
 )
 SEQUENCES, PEOPLE, FRAMES = "sequences", 4, 16  # the split of motions, and how much of it is drawn
 SHEET_ROWS, SEED = 16, 0
@@ -190,18 +190,18 @@ def _roots(path: Path | None) -> tuple[Path, ...]:
     return DEFAULT_ROOTS if path is None else (path,)
 
 
-def _data_of(manifest: Manifest) -> FolderData | FiguresData | DeepFashionData:
+def _data_of(manifest: Manifest) -> DataSpec:
     """The data that a model was made from, as its line tells."""
     stages = [manifest.stage, *(ancestor.stage for ancestor in reversed(manifest.history))]
     part = next((stage["data"] for stage in stages if "data" in stage), None)
     if part is None:
         raise DataError(manifest.name, "does not say what data it was made from", fix="--data PATH")
     found: Spec = SOURCES[part["source"]].parse(part, manifest.name)
-    assert isinstance(found, FolderData | FiguresData | DeepFashionData)
+    assert isinstance(found, FolderData | FiguresData | DeepFashionData | MarketData)
     return found
 
 
-def _name(spec: FolderData | FiguresData | DeepFashionData) -> str:
+def _name(spec: DataSpec) -> str:
     return spec.source if isinstance(spec, FiguresData) else Path(spec.path).name
 
 

@@ -18,7 +18,7 @@ from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.spec.find import find
 from flowpose.spec.manifest import Measurement
 from flowpose.spec.reading import load_calibration, load_recipe
-from flowpose.spec.recipe import DeepFashionData, FiguresData, Recipe
+from flowpose.spec.recipe import FiguresData, Recipe
 
 Stage = Literal[
     "autoencoder", "train", "regressor", "teacher_finish", "distill", "finish", "quantize", "export"
@@ -83,6 +83,15 @@ LATE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Part of a recipe -> settings that came later, left out at the values that make what was made before: keys stay."""
+
+ON_DISK: Mapping[str, str] = MappingProxyType(
+    {
+        "folder": r"{split}(-\d+)?(\.tar)?",
+        "deepfashion": r"fash?ion-(resize-)?\w+-{split}\.csv|{split}_(pairs|pairs_data|data)\.(txt|json)|pose",
+        "market": r"market-\w+-{split}\.csv",
+    }
+)
+"""Source of data -> names of what a split of it is on disk."""
 
 SHIPPED = "models/"
 """Stands before the name of a shipped model in `train.start`."""
@@ -155,7 +164,7 @@ def data_digest(recipe: Recipe, split: str, roots: tuple[Path, ...]) -> str | No
     """The sha256 of what a split of the recipe's data is on this disk; None for drawn data, or where it is not.
 
     Of a tar every byte counts, of a folder its annotations and the names and sizes of its pictures, of
-    DeepFashion the annotation and pair files.
+    DeepFashion and Market-1501 the annotation and pair files, and folders of poses.
     """
     data = recipe.data
     if isinstance(data, FiguresData):
@@ -165,11 +174,7 @@ def data_digest(recipe: Recipe, split: str, roots: tuple[Path, ...]) -> str | No
     )
     if folder is None:
         return None
-    own = (
-        rf"fash?ion-resize-\w+-{split}\.csv"
-        if isinstance(data, DeepFashionData)
-        else rf"{split}(-\d+)?(\.tar)?"
-    )
+    own = ON_DISK[data.source].format(split=re.escape(split))
     parts = tuple(sorted(each for each in folder.iterdir() if re.fullmatch(own, each.name)))
     return _digest(parts) if parts else None
 
@@ -194,7 +199,7 @@ def _lines(part: Path) -> Iterator[bytes]:
         return
     for path in sorted(each for each in part.rglob("*") if each.is_file()):
         yield f"{path.relative_to(part).as_posix()} {path.stat().st_size}\n".encode()
-        if path.suffix == ".json":
+        if path.suffix in (".json", ".txt"):
             yield path.read_bytes()
 
 

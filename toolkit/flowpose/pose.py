@@ -2,14 +2,16 @@
 
 x runs to the right, y down, the centre of the first pixel is (0.5, 0.5). A joint is missing when its score is
 0; then its x and y are 0. Scores run 0..1.
+
+Every frame of a stream goes through here, so what depends on formats and sizes alone is worked out once and kept, and
+a pose made from a sound one is not checked again.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,17 +19,22 @@ from numpy.typing import NDArray
 
 from flowpose.errors import PoseError
 from flowpose.letterbox import letterbox
-from flowpose.pose_formats import BETWEEN, BODY, CANONICAL, FORMATS, HEAD, SAME, PoseFormat
+from flowpose.pose_formats import BODY, CANONICAL, FORMATS, HEAD, PoseFormat, conversion
 
-__all__ = ["CANONICAL", "FORMATS", "Pose", "PoseFormat", "smooth"]
+__all__ = ["CANONICAL", "FORMATS", "Pose", "PoseFormat"]
 
 Floats = NDArray[np.float32]
+Indices = NDArray[np.intp]
 
 DEEPFASHION = (
     "deepfashion-18"  # rows y, x in openpose-18 order, -1 missing; read here, never a format of a Pose
 )
 COVERED = 0.5  # score of a joint that COCO calls labelled but not visible (v = 1)
 SMALLEST = 2.0  # pixels; a person smaller than this is a sign of coordinates in 0..1
+LARGEST = 1e6  # pixels; no picture is that long, and sums and products of such numbers stay finite
+OVERSHOOT = (
+    1.25  # detectors' confidences are peaks of interpolated maps: 1.006 in a real OpenPose file. Read as 1
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,8 @@ class Pose:
         size: (height, width) of the canvas in pixels; None when not known.
 
     Raises:
-        PoseError: unknown format, wrong shape, NaN or infinity, a score outside 0..1.
+        PoseError: unknown format, wrong shape, NaN, infinity or a million pixels at a joint that is not missing,
+            a score outside 0..1, a size that is none.
     """
 
     format: str
@@ -51,20 +59,12 @@ class Pose:
 
     def __post_init__(self) -> None:
         joints = format_of(self.format).joints
-        xy, score = np.array(self.xy, np.float32), np.array(self.score, np.float32)
+        xy, score = _numbers(self.xy).copy(), _numbers(self.score).copy()
         if xy.shape != (len(joints), 2) or score.shape != (len(joints),):
             expected = f"[{len(joints)}, 2] and [{len(joints)}] for {self.format}"
             got = f"{list(xy.shape)} and {list(score.shape)}"
             raise PoseError("pose", "wrong shape", got=got, expected=expected)
-        _check_numbers(joints, xy, score)
-        if self.size is not None and min(self.size) < 1:
-            raise PoseError(
-                "pose.size", "empty canvas", got=self.size, expected="(height, width), at least 1"
-            )
-        xy[score == 0] = 0
-        xy.flags.writeable = score.flags.writeable = False
-        object.__setattr__(self, "xy", xy)
-        object.__setattr__(self, "score", score)
+        _set(self, self.format, *_sound(joints, xy, score), _checked_size(self.size))
 
     @classmethod
     def of(cls, array: Any, format: str | None = None, size: tuple[int, int] | None = None) -> Pose:
@@ -73,6 +73,7 @@ class Pose:
         Args:
             array: [J,3] (x, y, score), or [J,2] (x, y; both 0 or both -1 mean missing), or the same in
                 one row. `deepfashion-18` takes [18,2] rows (y, x; -1 missing). A Pose is returned as it is.
+                Scores up to 1.25, which detectors give, count as 1.
             format: a name of FORMATS, or deepfashion-18.
             size: (height, width) of the canvas that the pixels belong to.
 
@@ -83,14 +84,18 @@ class Pose:
             return array
         numbers = _numbers(array)
         name = format if format is not None else _told(numbers)
-        joints = len(format_of("openpose-18" if name == DEEPFASHION else name).joints)
-        rows = _rows(numbers, joints, name)
+        joints = format_of("openpose-18" if name == DEEPFASHION else name).joints
+        rows, canvas = _rows(numbers, len(joints), name), _checked_size(size)
+        if rows.shape[1] == 3 and name != DEEPFASHION:
+            score = rows[:, 2].copy()
+            score[(score > 1) & (score <= OVERSHOOT)] = 1
+            return _pose(name, *_sound(joints, rows[:, :2].copy(), score), canvas)
         if name == DEEPFASHION:
             name, rows = "openpose-18", rows[:, :2][:, ::-1]
-        if rows.shape[1] == 3:
-            return cls(name, rows[:, :2], rows[:, 2], size)
-        missing = (rows == -1).all(1) | (rows == 0).all(1)
-        return cls(name, rows, np.where(missing, 0, 1).astype(np.float32), size)
+            missing = (rows == -1).any(1) | (rows == 0).all(1)
+        else:
+            missing = (rows == -1).all(1) | (rows == 0).all(1)
+        return _pose(name, *_sound(joints, rows.copy(), 1 - missing.astype(np.float32)), canvas)
 
     @classmethod
     def coco(cls, keypoints: Any, size: tuple[int, int] | None = None, format: str | None = None) -> Pose:
@@ -118,69 +123,77 @@ class Pose:
         """Returns the pose in another format.
 
         Joints go by name; the neck and the middle of the hips are put between two present shoulders or hips;
-        what the other format does not have is lost, what this one does not have is missing.
+        what the other format does not have is lost, what this one does not have is missing. Where this one has a joint
+        twice (MediaPipe Holistic's pose and hand both give a knuckle) the finer part's is taken, if it is there. What
+        MediaPipe guesses further outside the canvas than that is long is missing in formats that do not guess.
         """
         if format == self.format:
             return self
-        joints = format_of(self.format).joints
-        have = {SAME.get(joint, joint): row for joint, row in zip(joints, self.array(), strict=True)}
-        for joint, (a, b) in BETWEEN.items():
-            if joint not in have and a in have and b in have and min(have[a][2], have[b][2]) > 0:
-                have[joint] = np.array([*(have[a][:2] + have[b][:2]) / 2, min(have[a][2], have[b][2])])
-        nothing = np.zeros(3, np.float32)
-        rows = np.array([have.get(SAME.get(j, j), nothing) for j in format_of(format).joints], np.float32)
-        return Pose(format, rows[:, :2], rows[:, 2], self.size)
+        way = conversion(self.format, format_of(format).name)
+        rows = way.rows
+        for others in way.others:
+            rows = np.where(self.score[rows] > 0, rows, others)
+        score = self.score[rows] * way.have
+        xy = self.xy[rows]
+        if way.trims and self.size is not None:
+            score = score * (_beyond(xy, self.size).max(1) <= 1)
+        xy = xy * (score > 0)[:, None]
+        for row, a, b in way.between:
+            if self.score[a] > 0 and self.score[b] > 0:
+                xy[row], score[row] = (self.xy[a] + self.xy[b]) / 2, min(self.score[a], self.score[b])
+        return _pose(format, xy, score, self.size)
 
     def mirror(self) -> Pose:
         """Returns the pose of the person in the picture turned left to right; needs the canvas size."""
         order = list(format_of(self.format).mirror)
         width = self._canvas("mirror")[1]
-        xy = self.xy[order] * _pair(-1, 1) + _pair(width, 0)
-        return Pose(self.format, xy, self.score[order], self.size)
+        return _changed(self, self.xy[order] * _pair(-1, 1) + _pair(width, 0), self.score[order], self.size)
 
     def fit(self, height: int, width: int) -> Pose:
         """Returns the pose in pixels of a height x width frame, placed as `image.fit` places a picture."""
-        box = letterbox(self._canvas("fit"), (height, width))
-        xy = self.xy * _pair(box.scale_x, box.scale_y) + _pair(box.left, box.top)
-        return Pose(self.format, xy, self.score, (height, width))
+        scale, corner = _placing(self._canvas("fit"), (height, width))
+        return _changed(self, self.xy * scale + corner, self.score, (height, width))
 
     def inside(self) -> Pose:
         """Returns the pose with joints outside the canvas missing, as in the data that models learn from."""
         height, width = self._canvas("inside")
         within = ((self.xy >= 0) & (self.xy < _pair(width, height))).all(1)
-        return Pose(self.format, self.xy, np.where(within, self.score, np.float32(0)), self.size)
+        return self if within.all() else _changed(self, self.xy, self.score * within, self.size)
 
     def check(self, where: str = "pose") -> Pose:
         """Returns the pose itself if it shows a person.
 
         Raises:
             PoseError: all joints missing, none of the body's, all in one spot (coordinates in 0..1?), all
-                outside the canvas, or one further outside than the canvas is long.
+                outside the canvas, or one further outside than the canvas is long (MediaPipe's may be, since it
+                guesses what the picture does not show).
         """
-        names, here = format_of(self.format).joints, self.score > 0
+        here = self.score > 0
         if not here.any():
             raise PoseError(where, "all joints are missing", expected="a joint with a score above 0")
-        if not any(here[i] for i, name in enumerate(names) if name in BODY):
+        if not here[_body(self.format)].any():
             got = "only hands, feet or face"
             raise PoseError(where, "no person joints", got=got, expected="joints of the body")
         present = self.xy[here]
-        if len(present) > 1 and np.ptp(present, axis=0).max() < SMALLEST:
+        (left, top), (right, bottom) = present.min(0).tolist(), present.max(0).tolist()
+        if len(present) > 1 and max(right - left, bottom - top) < SMALLEST:
             got = f"all within {SMALLEST:g} pixels"
-            fix = "multiply x by the width and y by the height if they are 0..1"
+            fix = "multiply x by the width and y by the height if they are 0..1, or read with units='normalised'"
             raise PoseError(where, "all joints in one spot", got=got, expected="pixels", fix=fix)
-        if self.size is not None:
+        if self.size is not None and not (
+            left >= 0 and top >= 0 and right < self.size[1] and bottom < self.size[0]
+        ):
             self._check_canvas(where, self.size)
         return self
 
     def _check_canvas(self, where: str, size: tuple[int, int]) -> None:
-        limit = _pair(size[1], size[0])
-        beyond = np.maximum(-self.xy, self.xy - limit) / limit
+        beyond = _beyond(self.xy, size)
         worst = int(np.argmax(np.where(self.score > 0, beyond.max(1), -np.inf)))
         canvas = f"pixels of a {size[1]} x {size[0]} canvas (width x height)"
         fix = (
             "give the size of the picture the pose was found in: Pose.of(array, format, size=(height, width))"
         )
-        if beyond[worst].max() > 1:
+        if beyond[worst].max() > 1 and not format_of(self.format).guesses:
             joint = format_of(self.format).joints[worst]
             got = f"({self.xy[worst][0]:.0f}, {self.xy[worst][1]:.0f})"
             raise PoseError(f"{where}.{joint}", "far outside the picture", got=got, expected=canvas, fix=fix)
@@ -200,80 +213,88 @@ def format_of(name: str) -> PoseFormat:
     Raises:
         PoseError: no such format, with the likely one and the list.
     """
-    if name in FORMATS:
+    if isinstance(name, str) and name in FORMATS:
         return FORMATS[name]
     near = difflib.get_close_matches(str(name), FORMATS, 1)
     fix = f"did you mean '{near[0]}'?" if near else None
     raise PoseError("pose.format", "unknown pose format", got=f"'{name}'", expected=_choices(), fix=fix)
 
 
-def smooth(
-    poses: Iterable[Pose],
-    rate: float,
-    *,
-    min_cutoff: float = 1.5,
-    beta: float = 2.0,
-    rate_cutoff: float = 1.0,
-) -> Iterator[Pose]:
-    """Yields the poses with their jitter taken out: slow joints are smoothed much, fast ones little.
-
-    The One-Euro filter (Casiez, Roussel, Vogel, CHI 2012) runs on every joint by itself, in units of the
-    person's size in the first pose, so that settings hold at any resolution. A joint that was missing starts
-    anew. Each pose is given out as it comes in, so a live stream may be passed.
-
-    Args:
-        poses: of one person, one format and one canvas, in order of time.
-        rate: poses a second.
-        min_cutoff: cutoff of a joint at rest, Hz; lower is smoother.
-        beta: Hz of cutoff for each person size a second of speed; higher follows faster.
-        rate_cutoff: cutoff of the speed's own filter, Hz.
-
-    Raises:
-        PoseError: a rate that is not above 0, or a format that changes.
-    """
-    if not rate > 0:
-        raise PoseError("rate", "not a frame rate", got=rate, expected="poses a second, above 0")
-    last: Pose | None = None
-    scale, speed = 0.0, np.zeros(2)
-    for pose in poses:
-        if last is not None and last.format != pose.format:
-            raise PoseError("poses", "the format changes", got=pose.format, expected=last.format)
-        scale = scale or _extent(pose)
-        before = last or pose
-        known = ((before.score > 0) & (pose.score > 0))[:, None]
-        step = np.where(known, pose.xy - before.xy, 0)
-        speed = np.where(known, speed + _share(rate_cutoff, rate) * (step * (rate / (scale or 1)) - speed), 0)
-        share = np.where(known, _share(min_cutoff + beta * np.abs(speed), rate), 1)
-        xy = pose.xy - (1 - share) * step
-        last = Pose(pose.format, xy.astype(np.float32), pose.score, pose.size)
-        yield last
+@lru_cache
+def _body(name: str) -> Indices:
+    return np.array([i for i, joint in enumerate(FORMATS[name].joints) if joint in BODY], np.intp)
 
 
-def _share(cutoff: Any, rate: float) -> Any:
-    """The share of a new value in a first-order low pass of that cutoff, Hz."""
-    return 1.0 / (1.0 + rate / (2 * math.pi * cutoff))
+@lru_cache(64)
+def _placing(canvas: tuple[int, int], frame: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Scale and corner (x, y) of a canvas in a frame."""
+    box = letterbox(canvas, frame)
+    return _pair(box.scale_x, box.scale_y), _pair(box.left, box.top)
 
 
+def _set(pose: Pose, format: str, xy: Floats, score: Floats, size: tuple[int, int] | None) -> None:
+    xy.flags.writeable = score.flags.writeable = False
+    vars(pose).update(format=format, xy=xy, score=score, size=size)
+
+
+def _pose(format: str, xy: Floats, score: Floats, size: tuple[int, int] | None) -> Pose:
+    """A pose of numbers that are known to be sound; the arrays are its own from here on."""
+    made = object.__new__(Pose)
+    _set(made, format, xy, score, size)
+    return made
+
+
+def _changed(pose: Pose, xy: Floats, score: Floats, size: tuple[int, int] | None) -> Pose:
+    """A sound pose's joints moved within reason, or some of them missing."""
+    return _pose(pose.format, xy * (score > 0)[:, None], score, size)
+
+
+@lru_cache(64)
 def _pair(x: float, y: float) -> Floats:
-    return np.array([x, y], np.float32)
+    pair = np.array([x, y], np.float32)
+    pair.flags.writeable = False
+    return pair
 
 
-def _extent(pose: Pose) -> float:
-    """The longer side of the box round the present joints, pixels; 0 when there is none."""
-    present = pose.xy[pose.score > 0]
-    return float(np.ptp(present, axis=0).max()) if len(present) else 0.0
+def _beyond(xy: Floats, size: tuple[int, int]) -> Floats:
+    """How far outside the canvas x and y are, in lengths of the canvas; below 0 inside."""
+    limit = _pair(size[1], size[0])
+    found: Floats = np.maximum(-xy, xy - limit) / limit
+    return found
 
 
 def _choices() -> str:
     return "one of " + ", ".join([*FORMATS, DEEPFASHION])
 
 
+def _checked_size(size: Any) -> tuple[int, int] | None:
+    """(height, width) as Python's whole numbers."""
+    if size is None or (type(size) is tuple and len(size) == 2 and type(size[0]) is type(size[1]) is int):
+        sides = size
+    else:
+        try:
+            height, width = (float(side) for side in size)
+            sides = (int(height), int(width)) if height.is_integer() and width.is_integer() else (0, 0)
+        except (TypeError, ValueError, OverflowError):
+            sides = (0, 0)
+    if sides is not None and not (min(sides) >= 1 and max(sides) <= LARGEST):
+        raise PoseError("pose.size", "empty canvas", got=size, expected="(height, width), at least 1")
+    return sides
+
+
 def _numbers(array: Any) -> Floats:
+    """The array in float32; what is too large for that is infinite."""
+    if isinstance(array, np.ndarray) and array.dtype == np.float32:
+        return array
     try:
-        return np.asarray(array, np.float32)
-    except (TypeError, ValueError) as error:
+        found = np.asarray(array)
+        if found.dtype.kind in "biufO":
+            with np.errstate(over="ignore"):
+                return found.astype(np.float32)
+        got = f"{type(array).__name__} of {found.dtype}"
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a tensor with a gradient
         got = type(array).__name__
-        raise PoseError("pose", "not numbers", got=got, expected="Pose, or array [J, 3] or [J, 2]") from error
+    raise PoseError("pose", "not numbers", got=got, expected="Pose, or array [J, 3] or [J, 2]")
 
 
 def _told(numbers: Floats) -> str:
@@ -312,17 +333,27 @@ def _rows(numbers: Floats, joints: int, name: str) -> Floats:
     return numbers.reshape(joints, columns)
 
 
-def _check_numbers(joints: tuple[str, ...], xy: Floats, score: Floats) -> None:
+def _sound(joints: tuple[str, ...], xy: Floats, score: Floats) -> tuple[Floats, Floats]:
+    """The numbers, a missing joint's x and y 0; they are the caller's own to change."""
+    missing = score == 0
+    if missing.any():
+        xy[missing] = 0
+    if not ((np.abs(xy) < LARGEST).all() and ((score >= 0) & (score <= 1)).all()):
+        _refuse(joints, xy, score)
+    return xy, score
+
+
+def _refuse(joints: tuple[str, ...], xy: Floats, score: Floats) -> None:
     wrong = ~(np.isfinite(xy).all(1) & np.isfinite(score))
+    at = int(np.argmax(wrong))
     if wrong.any():
-        at = int(np.argmax(wrong))
-        fix = "give a missing joint score 0 and x = y = 0"
-        raise PoseError(
-            f"pose.{joints[at]}", "not a finite number", got=[*xy[at].tolist(), float(score[at])], fix=fix
-        )
-    if ((score < 0) | (score > 1)).any():
-        at = int(np.argmax((score < 0) | (score > 1)))
-        fix = "Pose.coco(...) reads COCO's v = 0, 1, 2"
-        raise PoseError(
-            f"pose.{joints[at]}.score", "outside the range", got=score[at], expected="0..1", fix=fix
-        )
+        fix, got = "give a missing joint score 0 and x = y = 0", [*xy[at].tolist(), float(score[at])]
+        raise PoseError(f"pose.{joints[at]}", "not a finite number", got=got, fix=fix)
+    wrong = (score < 0) | (score > 1)
+    at = int(np.argmax(wrong))
+    if wrong.any():
+        fix, got = "Pose.coco(...) reads COCO's v = 0, 1, 2", score[at]
+        raise PoseError(f"pose.{joints[at]}.score", "outside the range", got=got, expected="0..1", fix=fix)
+    at = int(np.argmax(np.abs(xy).max(1)))
+    expected = f"pixels, less than {LARGEST:g}"
+    raise PoseError(f"pose.{joints[at]}", "no place in a picture", got=xy[at].tolist(), expected=expected)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
+from flowpose.bench.records import ColdStarts, samples_needed
 from flowpose.runtime.fresh import run_fresh
 
 # Times are seconds since the interpreter began to run this; the memory is the process's peak.
@@ -59,12 +62,38 @@ def cold_start(
     return ColdStart(**run_fresh(name_or_path, PROGRAM, str(name_or_path), options))
 
 
-def cold_table(found: ColdStart, label: str) -> Table:
-    """Returns a cold start as a table for the terminal; `label` says of which model."""
-    made = Table(title="Cold start", caption="one fresh process; seconds")
+PARTS = ("import_s", "load_s", "first_infer_s", "peak_memory_mb")
+LEGEND = "fresh processes, {n} of them, one after the other; seconds, medians"
+
+
+def cold_starts(
+    found: Sequence[ColdStart], label: str, *, backend: str, precision: str, threads: int
+) -> ColdStarts:
+    """Returns several cold starts of one model as a record; the rest says of which model.
+
+    Args:
+        found: one or more, in their order.
+        label, backend, precision, threads: of the model.
+    """
+    runs = {part: tuple(float(getattr(each, part)) for each in found) for part in PARTS}
+    enough = len(found) >= samples_needed(95)
+    return ColdStarts(
+        label=label, backend=backend, precision=precision, threads=threads, n=len(found),
+        **{part: float(np.median(values)) for part, values in runs.items()}, runs=runs,
+        p95={part: float(np.percentile(values, 95)) for part, values in runs.items()} if enough else {},
+    )  # fmt: skip
+
+
+def cold_table(found: ColdStarts) -> Table:
+    """Returns cold starts as a table for the terminal: medians, and the slowest."""
+    made = Table(title="Cold start", caption=LEGEND.format(n=found.n))
     made.add_column("model")
     for name in ("import", "load", "first picture", "peak memory MB"):
         made.add_column(name, justify="right")
-    times = (f"{seconds:.2f}" for seconds in (found.import_s, found.load_s, found.first_infer_s))
-    made.add_row(label, *times, f"{found.peak_memory_mb:.0f}")
+    medians = [getattr(found, part) for part in PARTS]
+    rows = {found.label: medians}
+    if found.n > 1:
+        rows["slowest"] = [max(found.runs[part]) for part in PARTS]
+    for name, (imported, loaded, first, memory) in rows.items():
+        made.add_row(name, f"{imported:.2f}", f"{loaded:.2f}", f"{first:.2f}", f"{memory:.0f}")
     return made

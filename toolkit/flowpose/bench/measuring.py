@@ -1,10 +1,8 @@
-"""Timing models against each other, stage by stage, and a stream that does not wait."""
+"""Timing models against each other, stage by stage."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
@@ -12,8 +10,8 @@ from flowpose import image
 from flowpose.bench.report import Report, StageTiming
 from flowpose.errors import FlowposeError
 from flowpose.runtime.machine import machine, peak_memory_mb
-from flowpose.runtime.model import Model, Session
-from flowpose.runtime.timing import Action, Timing, alternate
+from flowpose.runtime.model import Model
+from flowpose.runtime.timing import Action, alternate
 
 STAGES = ("source", "frame", "session", "infer")
 
@@ -52,46 +50,6 @@ def measure(
             timed.append(StageTiming(label, stage, timing))
     about = {label: _about(model) for label, model in models.items()}
     return Report(machine(), about, tuple(timed), peak_memory_mb(), warmup)
-
-
-@dataclass(frozen=True)
-class OpenLoop:
-    """A stream at a fixed rate.
-
-    Attributes:
-        latency: from when a pose was due (not from when its turn came) to its picture.
-        rate: poses a second that came in.
-        late: share of the pictures that were not done before the next pose was due.
-    """
-
-    latency: Timing
-    rate: float
-    late: float
-
-
-def open_loop(session: Session, poses: Sequence[Any], *, rate: float, n: int = 100) -> OpenLoop:
-    """Returns the latency of a stream whose poses come at a fixed rate, whether the model keeps up or not.
-
-    A loop that waits for each picture before it asks for the next one hides every stall; here a stall is seen
-    by all the poses that wait behind it.
-
-    Args:
-        session: with its source encoded.
-        poses: used round and round.
-        rate: poses a second, above 0.
-        n: poses in all.
-    """
-    _check(poses, n, ())
-    if not rate > 0:
-        raise FlowposeError("rate", "not a frame rate", got=rate, expected="poses a second, above 0")
-    turns, start, found = cycle(poses), time.perf_counter(), []
-    for i in range(n):
-        due = start + i / rate
-        time.sleep(max(0.0, due - time.perf_counter()))
-        session.infer(next(turns))
-        found.append((time.perf_counter() - due) * 1000)
-    late = sum(ms > 1000 / rate for ms in found) / n
-    return OpenLoop(Timing(tuple(found)), rate, late)
 
 
 def _actions(model: Model, source: Any, poses: Sequence[Any]) -> dict[str, Action]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from flowpose.data.deepfashion import read_deepfashion
 from flowpose.data.folder import locate, read_folder
+from flowpose.data.market import read_market
 from flowpose.data.pictures import Pictures, draw_pairs, draw_sets
 from flowpose.data_roots import DEFAULT_ROOTS
-from flowpose.spec.recipe import DataSpec, DeepFashionData, FolderData, ImageSpec
+from flowpose.spec.recipe import DataSpec, DeepFashionData, FolderData, ImageSpec, MarketData
 
 __all__ = ["Pictures", "draw_pairs", "draw_sets", "read"]
 
@@ -23,6 +24,8 @@ def read(data: DataSpec, size: ImageSpec, split: str, roots: Sequence[Path] = DE
     """
     if isinstance(data, DeepFashionData):
         return read_deepfashion(locate(data.path, roots), split, data.pairs, size.height, size.width)
+    if isinstance(data, MarketData):
+        return read_market(locate(data.path, roots), split, data.pairs, size.height, size.width)
     if isinstance(data, FolderData):
         return read_folder(locate(data.path, roots), split, size.height, size.width)
     from flowpose.data.figures_set import figures  # draws with OpenCV: not needed for folders

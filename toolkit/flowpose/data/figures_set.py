@@ -27,5 +27,7 @@ def figures(data: FiguresData, split: str, height: int, width: int) -> Pictures:
         images=np.stack([picture for picture, _ in rows]),
         keypoints=np.stack([keypoints for _, keypoints in rows]).astype(np.float32),
         identities=identities,
-        names=tuple(f"figures/{split}{person:04d}_{i:02d}" for person in range(people) for i in range(data.pictures)),
+        names=tuple(
+            f"figures/{split}{person:04d}_{i:02d}" for person in range(people) for i in range(data.pictures)
+        ),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -26,13 +26,21 @@ Expected = tuple[Any, tuple[int | None, ...]]
 class Graph(Protocol):
     """An opened graph.
 
-    `run` takes every input by name and returns every output, in arrays of its own. `executed` takes the same and
-    returns what the backend makes of the graph, None where it does not tell.
+    `run` takes every input by name and returns every output, in arrays of its own; several threads may call it at once,
+    and each gets the bytes that it would get alone. `executed` takes the same and returns what the backend makes of the
+    graph, None where it does not tell.
     """
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]: ...
 
     def executed(self, inputs: Tensors) -> Executed | None: ...
+
+
+@runtime_checkable
+class ParallelGraph(Graph, Protocol):
+    """A graph that draws several frames at once, the bytes that `run` gives for each; see `BackendEntry.many`."""
+
+    def run_many(self, inputs: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]: ...
 
 
 class Backend(Protocol):
@@ -69,6 +77,7 @@ class BackendEntry:
         install: the command that installs the package, for each processor where it is not the same: `aarch64` -> text,
             `any` -> text.
         suffix: of the files that it opens: ONNX, or what `flowpose.compile.building` builds for it.
+        many: how `run_many` runs several frames: `in parallel` (a `ParallelGraph`), or `in turn`.
     """
 
     module: str
@@ -76,6 +85,7 @@ class BackendEntry:
     library: str
     install: Mapping[str, str]
     suffix: str = ONNX
+    many: Literal["in parallel", "in turn"] = "in turn"
 
 
 _ORT = "flowpose.runtime.onnxruntime"
@@ -85,7 +95,9 @@ _JETSON_TENSORRT = (
     "environment with python3 -m venv --system-site-packages (docs/jetson.md)"
 )
 BACKENDS: Mapping[str, BackendEntry] = {
-    "onnxruntime": BackendEntry(_ORT, "OnnxRuntime", "onnxruntime", {"any": "pip install onnxruntime"}),
+    "onnxruntime": BackendEntry(
+        _ORT, "OnnxRuntime", "onnxruntime", {"any": "pip install onnxruntime"}, many="in parallel"
+    ),
     "onnxruntime-cuda": BackendEntry(
         _ORT,
         "OnnxRuntimeCuda",
@@ -99,7 +111,11 @@ BACKENDS: Mapping[str, BackendEntry] = {
         {"any": "pip uninstall onnxruntime && pip install onnxruntime-gpu tensorrt", "aarch64": _JETSON_ORT},
     ),
     "openvino": BackendEntry(
-        "flowpose.runtime.openvino", "OpenVino", "openvino", {"any": "pip install openvino"}
+        "flowpose.runtime.openvino",
+        "OpenVino",
+        "openvino",
+        {"any": "pip install openvino"},
+        many="in parallel",
     ),
     "tensorrt": BackendEntry(
         "flowpose.runtime.tensorrt",
@@ -162,6 +178,23 @@ def install_command(name: str) -> str:
     """Returns what installs a backend's library on this machine."""
     install = BACKENDS[name].install
     return install.get(ARCHITECTURES.get(platform.machine(), platform.machine()), install["any"])
+
+
+def run_many(graph: Graph, inputs: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:
+    """Returns the outputs of several runs, in order: at once where the graph can, else one after the other.
+
+    Of the latter those with the same read-only arrays follow each other, so that a device is sent a context once.
+    """
+    if isinstance(graph, ParallelGraph):
+        return graph.run_many(inputs)
+    found: list[dict[str, NDArray[Any]]] = [{} for _ in inputs]
+    for i in sorted(range(len(inputs)), key=lambda i: _kept_ids(inputs[i])):
+        found[i] = graph.run(inputs[i])
+    return found
+
+
+def _kept_ids(inputs: Tensors) -> list[int]:
+    return [id(value) for value in inputs.values() if not value.flags.writeable]
 
 
 def check_inputs(where: Path, expected: Mapping[str, Expected], inputs: Tensors) -> None:

@@ -33,6 +33,7 @@ def load(
     precision: str | None = None,
     threads: int | None = None,
     verify: bool = True,
+    keep_mb: float | None = None,
 ) -> Model:
     """Returns a model that is ready to run.
 
@@ -44,6 +45,7 @@ def load(
         threads: CPU threads for one run. Without it: the engine's own; for a graph every core of this
             process.
         verify: check every file's sha256 and replay two golden inputs.
+        keep_mb: MB of contexts of sources that the model keeps, 0 for none. Without it 64, or what one needs.
 
     Raises:
         SpecError: no such model; lists the shipped ones.
@@ -51,11 +53,14 @@ def load(
         TargetMismatch: a backend, precision or processor that this artifact is not made for.
         MissingDependency: the backend's library is not installed.
         BackendError: the backend cannot open the graphs, or does not compute what was recorded.
+        FlowposeError: a keep_mb that is no amount of memory.
     """
     artifact = open_artifact(find("models", name_or_path), verify=verify)
     chosen_backend, chosen_precision = choose(artifact, backend, precision)
     count = threads if threads is not None else _threads(artifact.manifest)
     model = assemble(artifact, open_backend(chosen_backend), chosen_backend, chosen_precision, count)
+    if keep_mb is not None:
+        model.keep(keep_mb)
     if verify:
         model.verify(REPLAYED)
     return model

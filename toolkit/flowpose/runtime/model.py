@@ -1,11 +1,11 @@
-"""A loaded model, and a session with one source picture."""
+"""A loaded model: pictures and poses in, pictures out."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections import OrderedDict
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 
 from flowpose import image
 from flowpose.artifact import Artifact
-from flowpose.errors import ArtifactError, BackendError, PoseError
+from flowpose.errors import ArtifactError, BackendError, FlowposeError, PoseError
 from flowpose.pose import Pose
-from flowpose.runtime.backend import Graph
+from flowpose.runtime.backend import Graph, Tensors, run_many
+from flowpose.runtime.contexts import KEEP_MB, Context, Contexts, Kept, bytes_of
 from flowpose.runtime.executed import Executed
 from flowpose.runtime.goldens import Goldens, Replay, read_goldens, replay
+from flowpose.runtime.session import Session
 from flowpose.spec.manifest import Manifest, Reference
 
-Picture = NDArray[np.uint8]
-Context = NDArray[np.float32]
+__all__ = ["Context", "Model", "Picture", "Session", "tensor_shape"]
 
-KEPT = 8  # contexts, the last used ones; one is (1 + L) x 2 x Ns x C floats
+Picture = NDArray[np.uint8]
 
 
 class Model:
-    """A model that is ready to run; made by `flowpose.load`.
+    """A model that is ready to run; made by `flowpose.load`. Every method may be called from several threads at once.
 
     Attributes:
         path: the artifact's directory.
@@ -61,7 +62,8 @@ class Model:
         self._grid = {} if self.times is None else {"times": np.array(self.times, np.float32)}
         self._context = reference[0].context if reference else tensor_shape(self.manifest, "frame", "context")
         self._row = reference[1] if reference else None
-        self._contexts: OrderedDict[bytes, Context] = OrderedDict()
+        own = math.prod(self._context) * np.dtype(np.float32).itemsize
+        self._contexts = Contexts(max(bytes_of(KEEP_MB), own))
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -73,8 +75,7 @@ class Model:
 
         Args:
             source: u8[h,w,3] of any size, or the path of a picture file; letterboxed to the model's size. The
-                last eight pictures' contexts are kept by content, so a loop over poses encodes the source
-                once.
+                last pictures' contexts are kept by content, so a loop over poses encodes the source once.
             pose: a Pose, or an array that `Pose.of` reads; pixels of its canvas, or of `source` where it has
                 no size.
             format: name of the array's format where its shape does not tell it.
@@ -91,19 +92,60 @@ class Model:
         size = (picture.shape[0], picture.shape[1])
         return Session(self, self.encode(picture), size)
 
+    def infer_batch(
+        self, sessions: Sequence[Session], poses: Sequence[Any], *, format: str | None = None
+    ) -> list[Picture | PoseError]:
+        """Returns, for each session and its pose, u8[H,W,3], or the error of a pose that cannot be used.
+
+        For servers: one call draws a frame for each of many people, faster than one call after the other where the
+        backend can (`BackendEntry.many`), and the same bytes. A bad pose costs nobody else's picture.
+
+        Args:
+            sessions: of this model; one may come more than once.
+            poses: one for each session, as for `Session.infer`.
+            format: name of the format of those that are arrays.
+
+        Raises:
+            FlowposeError: another number of poses than of sessions.
+            BackendError: a session of another model, or the backend failed.
+        """
+        self._check_batch(sessions, poses)
+        found: list[Picture | PoseError | None] = [None] * len(poses)
+        inputs: dict[int, Tensors] = {}
+        for i, (session, pose) in enumerate(zip(sessions, poses, strict=True)):
+            try:
+                inputs[i] = self._inputs(session.context, self.keypoints(pose, session.size, format))
+            except PoseError as error:
+                found[i] = error
+        for i, made in zip(inputs, run_many(self._frame, list(inputs.values())), strict=True):
+            found[i] = _output(made, "frame", self.path)
+        return [each for each in found if each is not None]
+
+    def _check_batch(self, sessions: Sequence[Session], poses: Sequence[Any]) -> None:
+        if len(sessions) != len(poses):
+            raise FlowposeError("poses", "not one for each session", got=len(poses), expected=len(sessions))
+        for i, session in enumerate(sessions):
+            if session.model is not self:
+                what, fix = "a session of another model", "a call of infer_batch for each model"
+                raise BackendError(f"sessions[{i}]", what, got=session.model, expected=self, fix=fix)
+
     def encode(self, source: Any) -> Context:
         """Returns the context f32[1+L+R,2,Ns,C] of a source u8[h,w,3] (letterboxed), kept if it is."""
         picture = image.fit(image.check(source, "source"), *self.size)
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        if digest in self._contexts:
-            self._contexts.move_to_end(digest)
-            return self._contexts[digest]
-        context = self.encode_now(picture)
-        context.flags.writeable = False
-        self._contexts[digest] = context
-        if len(self._contexts) > KEPT:
-            self._contexts.popitem(last=False)
-        return context
+        digest = hashlib.blake2b(picture.data, digest_size=16).digest()
+        return self._contexts.get(digest, lambda: self.encode_now(picture))
+
+    @property
+    def kept(self) -> Kept:
+        """How many contexts are kept, and their bytes."""
+        return self._contexts.kept
+
+    def keep(self, mb: float) -> None:
+        """Sets how many MB of contexts are kept, 0 for none; those used longest ago are dropped where it is less.
+
+        A session holds its own context, whatever is kept here.
+        """
+        self._contexts.limit(bytes_of(mb))
 
     def forget(self) -> None:
         """Drops the kept contexts."""
@@ -141,13 +183,15 @@ class Model:
 
     def frame_now(self, context: Context, keypoints: NDArray[np.float32]) -> Picture:
         """Returns u8[H,W,3] from the frame graph's own inputs, which are not checked (for measurements)."""
-        outputs = self._frame.run({"context": context, "keypoints": keypoints, **self._grid})
-        frame: Picture = _output(outputs, "frame", self.path)
+        frame: Picture = _output(self._frame.run(self._inputs(context, keypoints)), "frame", self.path)
         return frame
+
+    def _inputs(self, context: Context, keypoints: NDArray[np.float32]) -> Tensors:
+        return {"context": context, "keypoints": keypoints, **self._grid}
 
     def executed(self, context: Context, keypoints: NDArray[np.float32]) -> Executed | None:
         """Returns what the backend makes of the frame graph, None where it does not tell; inputs as `frame_now`."""
-        return self._frame.executed({"context": context, "keypoints": keypoints, **self._grid})
+        return self._frame.executed(self._inputs(context, keypoints))
 
     def keypoints(self, pose: Any, size: tuple[int, int], format: str | None = None) -> NDArray[np.float32]:
         """Returns f32[J,3], the frame graph's input: the pose checked, fitted to the frame, in the model's
@@ -188,25 +232,6 @@ class Model:
         some = Goldens(goldens.source[:n], goldens.keypoints[:n], goldens.context[:n], goldens.frame[:n])
         where = f"{self.path} on {self.backend}, {self.precision}"
         return replay(some, self.precision, self.encode_now, self.frame_now, where)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Session:
-    """One source picture, encoded; `infer` makes frame after frame.
-
-    Attributes:
-        model: the model.
-        context: f32[1+L+R,2,Ns,C] of the source.
-        size: (height, width) of the source picture, the canvas of poses that have no size.
-    """
-
-    model: Model
-    context: Context
-    size: tuple[int, int]
-
-    def infer(self, pose: Any, *, format: str | None = None) -> Picture:
-        """Returns u8[H,W,3] for a pose, as `Model.infer` does."""
-        return self.model.frame_now(self.context, self.model.keypoints(pose, self.size, format))
 
 
 def tensor_shape(manifest: Manifest, graph: str, tensor: str) -> tuple[int, ...]:

@@ -7,46 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flowpose.spec.base import Precision, Spec
+from flowpose.spec.data import DataSpec as DataSpec
+from flowpose.spec.data import DeepFashionData as DeepFashionData
+from flowpose.spec.data import FiguresData as FiguresData
+from flowpose.spec.data import FolderData as FolderData
+from flowpose.spec.data import MarketData as MarketData
 from flowpose.spec.judging import EvaluateSpec, Gate
 from flowpose.spec.optim import OptimSpec
 from flowpose.spec.quantization import QuantizeSpec
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 MARGIN = 1.1  # times as fast; by less, reduced precision is not worth what it loses
-
-
-class FolderData(Spec):
-    """Pictures with COCO keypoints grouped by identity: tars or folders named `<split>*` under `path`.
-
-    `path` is a folder, or a bare name looked for in the data roots (`--data`, ./data, ../shared/data).
-    """
-
-    source: Literal["folder"] = "folder"
-    path: str = "people"
-
-
-class FiguresData(Spec):
-    """Procedural dressed figures, drawn when needed: no files at all."""
-
-    source: Literal["figures"] = "figures"
-    identities: PositiveInt = 64
-    pictures: Annotated[int, Field(ge=2)] = 8
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class DeepFashionData(Spec):
-    """DeepFashion In-shop in the split of the pose-transfer literature; its owner has it, nothing is downloaded.
-
-    `path` is found as a folder's is; it holds `img_highres/` and the annotation and pair files (data/deepfashion.py).
-    `pairs`: the published pairs alone, or any two pictures of one person in the same clothes.
-    """
-
-    source: Literal["deepfashion"] = "deepfashion"
-    path: str = "deepfashion"
-    pairs: Literal["published", "all"] = "published"
-
-
-DataSpec = Annotated[FolderData | FiguresData | DeepFashionData, Field(discriminator="source")]
 
 
 class ImageSpec(Spec):
