@@ -124,7 +124,7 @@ class OpenVinoSteps:
     def steps(self) -> list[Step]:
         """Steps with the mean of their times since `start`."""
         count = self._runs - self._skipped
-        return [Step(*key, (ms - self._before[key]) / count) for key, ms in self._sums().items()]
+        return [Step(*key, (ms - self._before.get(key, 0.0)) / count) for key, ms in self._sums().items()]
 
     def _sums(self) -> dict[tuple[str, str], float]:
         """Milliseconds of all runs so far."""

@@ -6,7 +6,7 @@
 
 Frames of 256 x 176, batch 1, random weights (peers_networks.py says what is run, and what is left out). Each peer in
 each backend is a process; workers that fit into --memory sit together with flowpose and take turns (peers_turns.py).
-The whole takes about 25 minutes on two quiet cores; half of it is torch.compile and export. Needs 24 GB of memory and
+About 25 minutes on two quiet cores, by estimate; half of it is torch.compile and export. Needs 24 GB of memory and
 12 GB of disk in the temporary folder, which is removed.
 """
 

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["FlowposeError", "Model", "Pose", "Session", "__version__", "infer", "load", "read_motion", "read_poses"]
+__all__ = [
+    "FlowposeError",
+    "Model",
+    "Pose",
+    "Session",
+    "__version__",
+    "infer",
+    "load",
+    "read_motion",
+    "read_poses",
+]
 
 _HOME = {
     "FlowposeError": "flowpose.errors",
