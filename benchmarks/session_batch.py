@@ -59,7 +59,8 @@ def measured(model: Model, count: int, rounds: int) -> dict[str, Any]:
     ratios = np.array(times["turn"].ms) / np.array(times["parallel"].ms)
     return {
         "backend": model.backend, "precision": model.precision, "threads": model.threads, "count": count,
-        "rounds": rounds, "most_levels_apart": int(apart.max()), "bytes_apart": float((apart > 0).mean()), "frames_a_second": rates,
+        "rounds": rounds, "frames_a_second": rates,
+        "most_levels_apart": int(apart.max()), "bytes_apart": float((apart > 0).mean()),
         "ratio": {f"p{share}": float(np.percentile(ratios, share)) for share in (25, 50, 75)},
         "ms": {label: [round(each, 3) for each in timing.ms] for label, timing in times.items()},
     }  # fmt: skip

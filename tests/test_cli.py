@@ -41,7 +41,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_gives_one_json_document_and_tells_progress_on_stderr(line: Line) -> None:
     assert set(line.result) >= {"stages", "rows", "ratios", "report"}
-    assert "[1/7] autoencoder" in line.stderr and "making" in line.stderr
+    assert "[1/8] autoencoder" in line.stderr and "making" in line.stderr
     assert Path(line.result["report"]).is_file()
 
 
@@ -57,7 +57,7 @@ def test_a_run_that_is_there_is_shown_as_a_table(line: Line, flowpose: Call) -> 
     assert "there, skipped" in said.err and "next: flowpose bench" in said.err
 
 
-@pytest.mark.parametrize(("name", "count"), [("train", 2), ("distill", 5), ("quantize", 6), ("export", 7)])
+@pytest.mark.parametrize(("name", "count"), [("train", 2), ("distill", 6), ("quantize", 7), ("export", 8)])
 def test_stage_commands_list_what_is_there(line: Line, flowpose: Call, name: str, count: int) -> None:
     said = flowpose(name, "tiny", "--out", line.root, *line.settings, "--json")
     assert said.code == 0

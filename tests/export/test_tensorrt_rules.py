@@ -12,7 +12,12 @@ from flowpose.export.tensorrt_rules import OPSETS, findings
 from flowpose.spec.find import shipped
 
 MODELS = shipped("models")
-GRAPHS = [(name, file) for name in MODELS for file in ("source.onnx", "frame.fp32.onnx", "frame.int8.onnx")]
+GRAPHS = [
+    (name, file)
+    for name, folder in MODELS.items()
+    for file in ("source.onnx", "frame.fp32.onnx", "frame.int8.onnx")
+    if (folder / file).exists()
+]
 
 
 def quantized(**changes: object) -> onnx.ModelProto:

@@ -112,6 +112,38 @@ def test_a_backend_that_fails_in_a_lane_is_raised(model: Model, monkeypatch) -> 
     assert np.array_equal(again[0]["frame"], frame.run(good)["frame"])
 
 
+class Parallel(NumpyGraph):
+    """Draws several frames at once, `off` levels brighter, and counts what is drawn singly."""
+
+    def __init__(self, off: int) -> None:
+        super().__init__("frame.fp32", "")
+        self.off, self.batches = off, 0
+
+    def run_many(self, inputs: list[dict]) -> list[dict]:
+        self.batches += 1
+        singly = self.runs
+        made = [self.run(each)["frame"].astype(np.int16) + self.off for each in inputs]
+        self.runs = singly
+        return [{"frame": np.clip(each, 0, 255).astype(np.uint8)} for each in made]
+
+
+def test_frames_of_a_first_batch_are_compared_with_single_ones(tiny: Artifact) -> None:
+    model = fake(tiny)
+    sessions, poses = [model.session(picture) for picture in pictures()[:2]], [standing(1), standing(2)]
+    for off in (0, 3):
+        model._many_checked, model._frame = False, Parallel(off)
+        if off:
+            with pytest.raises(
+                BackendError, match="frame 0 of a batch: is another one than drawn alone, got median 3"
+            ):
+                model.infer_batch(sessions, poses)
+            assert not model._many_checked
+            continue
+        for _ in range(3):
+            assert len(model.infer_batch(sessions, poses)) == 2
+        assert model._frame.batches == 3 and model._frame.runs == 2
+
+
 def test_the_table_says_which_backends_draw_in_parallel(tiny: Artifact) -> None:
     assert {name for name, entry in BACKENDS.items() if entry.many == "in parallel"} == {
         "onnxruntime",

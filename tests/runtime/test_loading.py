@@ -92,18 +92,18 @@ def test_the_source_is_encoded_once_for_a_loop(tiny: Artifact) -> None:
     assert backend.opened[0].runs == 2
 
 
-def test_eight_contexts_are_kept_the_last_used_ones(tiny: Artifact) -> None:
+def test_the_contexts_used_last_are_kept_as_many_as_there_is_room_for(tiny: Artifact) -> None:
     model, backend = fake(tiny)
-    sources = [np.full((HEIGHT, WIDTH, 3), i, np.uint8) for i in range(9)]
-    for source in sources[:8]:
+    sources = [np.full((HEIGHT, WIDTH, 3), i, np.uint8) for i in range(4)]
+    one = model.encode(sources[0]).nbytes
+    model.keep(3 * one / 2**20)
+    for source in (sources[1], sources[2], sources[0], sources[3]):
         model.encode(source)
+    assert (backend.opened[0].runs, model.kept.n, model.kept.bytes) == (4, 3, 3 * one)
     model.encode(sources[0])
-    model.encode(sources[8])
-    assert backend.opened[0].runs == 9
-    model.encode(sources[0])
-    assert backend.opened[0].runs == 9
+    assert backend.opened[0].runs == 4
     model.encode(sources[1])
-    assert backend.opened[0].runs == 10
+    assert backend.opened[0].runs == 5
 
 
 def test_a_kept_context_cannot_be_written_to(tiny: Artifact) -> None:

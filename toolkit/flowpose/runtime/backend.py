@@ -38,7 +38,7 @@ class Graph(Protocol):
 
 @runtime_checkable
 class ParallelGraph(Graph, Protocol):
-    """A graph that draws several frames at once, the bytes that `run` gives for each; see `BackendEntry.many`."""
+    """A graph that draws several frames at once, those that `run` gives for each; see `BackendEntry.many`."""
 
     def run_many(self, inputs: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]: ...
 

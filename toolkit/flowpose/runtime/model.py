@@ -16,10 +16,10 @@ from flowpose import image
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, BackendError, FlowposeError, PoseError
 from flowpose.pose import Pose
-from flowpose.runtime.backend import Graph, Tensors, run_many
+from flowpose.runtime.backend import Graph, ParallelGraph, Tensors, run_many
 from flowpose.runtime.contexts import KEEP_MB, Context, Contexts, Kept, bytes_of
 from flowpose.runtime.executed import Executed
-from flowpose.runtime.goldens import Goldens, Replay, read_goldens, replay
+from flowpose.runtime.goldens import TOLERANCES, Goldens, Replay, read_goldens, replay
 from flowpose.runtime.session import Session
 from flowpose.spec.manifest import Manifest, Reference
 
@@ -64,6 +64,7 @@ class Model:
         self._row = reference[1] if reference else None
         own = math.prod(self._context) * np.dtype(np.float32).itemsize
         self._contexts = Contexts(max(bytes_of(KEEP_MB), own))
+        self._many_checked = False
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -98,7 +99,8 @@ class Model:
         """Returns, for each session and its pose, u8[H,W,3], or the error of a pose that cannot be used.
 
         For servers: one call draws a frame for each of many people, faster than one call after the other where the
-        backend can (`BackendEntry.many`), and the same bytes. A bad pose costs nobody else's picture.
+        backend can (`BackendEntry.many`). A bad pose costs nobody else's picture. The pictures are those of single
+        frames: the first batch that fills all threads is drawn singly, too, and compared within `TOLERANCES`.
 
         Args:
             sessions: of this model; one may come more than once.
@@ -107,7 +109,7 @@ class Model:
 
         Raises:
             FlowposeError: another number of poses than of sessions.
-            BackendError: a session of another model, or the backend failed.
+            BackendError: a session of another model, the backend failed, or draws other frames at once than singly.
         """
         self._check_batch(sessions, poses)
         found: list[Picture | PoseError | None] = [None] * len(poses)
@@ -117,9 +119,27 @@ class Model:
                 inputs[i] = self._inputs(session.context, self.keypoints(pose, session.size, format))
             except PoseError as error:
                 found[i] = error
-        for i, made in zip(inputs, run_many(self._frame, list(inputs.values())), strict=True):
-            found[i] = _output(made, "frame", self.path)
+        for i, frame in zip(inputs, self._frames(list(inputs.values())), strict=True):
+            found[i] = frame
         return [each for each in found if each is not None]
+
+    def _frames(self, inputs: Sequence[Tensors]) -> list[Picture]:
+        made = [_output(each, "frame", self.path) for each in run_many(self._frame, inputs)]
+        if isinstance(self._frame, ParallelGraph) and not self._many_checked and len(inputs) >= self.threads:
+            self._check_many(inputs, made)
+            self._many_checked = True
+        return made
+
+    def _check_many(self, inputs: Sequence[Tensors], made: Sequence[Picture]) -> None:
+        """Draws the frames of a first batch singly, too: a backend's second form of a graph is not taken on trust."""
+        limits, where = TOLERANCES[self.precision], f"{self.path} on {self.backend}, {self.precision}"
+        for i, (given, frame) in enumerate(zip(inputs, made, strict=True)):
+            off = np.abs(frame.astype(np.int16) - _output(self._frame.run(given), "frame", self.path))
+            if np.median(off) > limits.median or off.mean() > limits.mean or off.max() > limits.max:
+                got = f"median {np.median(off):.3g}, mean {off.mean():.3g}, max {off.max()} levels off"
+                expected = f"median <= {limits.median:g}, mean <= {limits.mean:g}, max <= {limits.max:g}"
+                what = "is another one than drawn alone"
+                raise BackendError(f"{where}: frame {i} of a batch", what, got=got, expected=expected)
 
     def _check_batch(self, sessions: Sequence[Session], poses: Sequence[Any]) -> None:
         if len(sessions) != len(poses):
