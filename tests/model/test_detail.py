@@ -57,7 +57,7 @@ def trained() -> Detail:
 
 def carry(detail: Detail, drawn: Tensor, where: Tensor, given: Tensor) -> Tensor:
     """What is carried to latents under a decoded picture that is always the same."""
-    return detail.carried(pictures(seed=9), detail.placed(drawn, where), given)
+    return detail.both(pictures(seed=9), detail.placed(drawn, where), given)[0]
 
 
 def at_home(patch: int = 1, variance: float = 0.25) -> Tensor:
@@ -141,10 +141,10 @@ def test_the_map_is_put_right_by_what_was_decoded() -> None:
     moved = placed.clone()
     moved[:, 0] += SHIFT * 0.5
     moved[:, 1] -= SHIFT * 0.25
-    found = detail.carried(pictures(seed=9), placed, given)
-    torch.testing.assert_close(found, fresh().carried(pictures(seed=9), moved, given), atol=1e-5, rtol=0)
+    found = detail.both(pictures(seed=9), placed, given)[0]
+    torch.testing.assert_close(found, fresh().both(pictures(seed=9), moved, given)[0], atol=1e-5, rtol=0)
     nn.init.normal_(detail.refine[-1].weight, std=0.05)
-    one, other = (detail.carried(pictures(seed=seed), placed, given) for seed in (9, 10))
+    one, other = (detail.both(pictures(seed=seed), placed, given)[0] for seed in (9, 10))
     assert (one[:, :3] - other[:, :3]).abs().max() > 1e-3
 
 
@@ -163,7 +163,7 @@ def test_the_stretch_tells_how_far_apart_neighbours_were(zoom: float, expected: 
 def test_what_was_decoded_is_not_trained_by_the_correction() -> None:
     detail, decoded = trained(), pictures(seed=9).requires_grad_()
     placed = detail.placed(latents(), at_home())
-    detail.carried(decoded, placed, pictures())[:, :3].square().sum().backward()
+    detail.both(decoded, placed, pictures())[0][:, :3].square().sum().backward()
     assert decoded.grad is None
     assert detail.refine[-1].weight.grad.abs().max() > 0 and detail.offsets[-1].weight.grad.abs().max() > 0
 
@@ -310,7 +310,7 @@ def test_a_generator_draws_from_the_context_alone(student: Generator) -> None:
     torch.testing.assert_close(student.shown(drawn, where, sources), found)
     assert student.detail is not None
     decoded = student.autoencoder.decode(drawn)
-    carried = student.detail.carried(decoded, student.detail.placed(drawn, where), sources)
+    carried = student.detail.both(decoded, student.detail.placed(drawn, where), sources)[0]
     expected = student.detail.joined(decoded, carried)
     torch.testing.assert_close(found, expected)
 

@@ -110,10 +110,6 @@ class Detail(nn.Module):
         moved = on_grid(torch.cat([where[..., :2] + SHIFT * offsets, where[..., 2:]], dim=-1), self.grid)
         return F.interpolate(moved.float(), size=self.size, mode="bilinear", align_corners=False)
 
-    def carried(self, decoded: Tensor, placed: Tensor, pictures: Tensor) -> Tensor:
-        """The first of `both`."""
-        return self.both(decoded, placed, pictures)[0]
-
     def both(self, decoded: Tensor, placed: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """What is carried, at the size of the decoded pictures and at that of the sources.
 
