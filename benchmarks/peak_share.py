@@ -146,11 +146,6 @@ def spellings(name: str) -> Iterator[str]:
 class OpenVinoLayers(OpenVinoSteps):
     """As `OpenVinoSteps`, and tells which nodes of the file each step was made of."""
 
-    def start(self) -> None:
-        """Forgets the runs so far; a step that OpenVINO did not list among them has taken no time."""
-        super().start()
-        self._before = defaultdict(float, self._before)
-
     def origins(self) -> dict[str, list[str]]:
         """Step -> nodes."""
         found = {}
