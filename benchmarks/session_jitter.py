@@ -4,9 +4,9 @@ r"""What a stream can do against jitter at run time: smooth the poses, or blend 
         --json benchmarks/results/people-128-jitter.json
 
 The shipped students see no frame but their own, so both stand outside the graph. `smooth` is the One-Euro filter on the
-poses (flowpose.pose_motion), with min_cutoff 1.5 Hz and beta 2 where no others stand behind it. `blend` keeps a part of
-the picture before where the joints moved little, `fade` where the pixel itself changed little. All run as in a live
-stream, frame after frame at 15 Hz, the set's own rate.
+poses (flowpose.pose_motion), with min_cutoff 1.5 Hz and beta 2 where no others stand behind it (the default beta is 8).
+`blend` keeps a part of the picture before where the joints moved little, `fade` where the pixel itself changed little.
+All run as in a live stream, frame after frame at 15 Hz, the set's own rate.
 
 jitter is flowpose.metrics.static_jitter, of a stream whose pose stands still but for a detector's noise (0.5 pixels at
 128 rows). flicker and motion are ratios to the truth over whole sequences, 1 is as much; own-LPIPS, Laplacian

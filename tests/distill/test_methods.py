@@ -22,7 +22,11 @@ from flowpose.optimize import Draw
 from flowpose.spec.recipe import DistillSpec, RegressorSpec
 from flowpose.train.features import FeatureNetwork
 
-STUDENTS = {"same": {"kind": "same"}, "edge": {"kind": "edge", "width": 32}}
+STUDENTS = {
+    "same": {"kind": "same"},
+    "pruned": {"kind": "pruned", "blocks": [1], "decoder": [4, 8, 16, 32]},
+    "edge": {"kind": "edge", "width": 32},
+}
 
 
 def test_every_method_of_the_spec_has_its_row() -> None:
@@ -32,7 +36,7 @@ def test_every_method_of_the_spec_has_its_row() -> None:
         assert get_args(record.model_fields["method"].annotation) == (name,)
 
 
-@pytest.mark.parametrize(("student", "crop"), [("same", 0), ("edge", 16)])
+@pytest.mark.parametrize(("student", "crop"), [("same", 0), ("pruned", 0), ("edge", 16)])
 @pytest.mark.parametrize("method", DISTILLATIONS)
 def test_every_method_trains_every_student(method: str, student: str, crop: int, tmp_path: Path) -> None:
     spec = distillation(method, student=STUDENTS[student], steps=2, middle=0.5, crop=crop)

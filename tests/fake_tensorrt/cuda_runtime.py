@@ -140,11 +140,15 @@ def cudaFree(devPtr):
 
 @counted
 def cudaMemcpyAsync(dst, src, count, kind, stream):
-    up = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
-    to, of = MACHINE.bytes_at(dst, count, gpu=up), MACHINE.bytes_at(src, count, gpu=not up)
+    way, to_gpu, of_gpu = {
+        cudaMemcpyKind.cudaMemcpyHostToDevice: ("up", True, False),
+        cudaMemcpyKind.cudaMemcpyDeviceToHost: ("down", False, True),
+        cudaMemcpyKind.cudaMemcpyDeviceToDevice: ("across", True, True),
+    }[kind]
+    to, of = MACHINE.bytes_at(dst, count, gpu=to_gpu), MACHINE.bytes_at(src, count, gpu=of_gpu)
     if to is None or of is None:
         return (INVALID,)
-    MACHINE.copied.append(f"{'up' if up else 'down'} {count}")
+    MACHINE.copied.append(f"{way} {count}")
 
     def copy() -> None:
         to[:] = of

@@ -41,7 +41,7 @@ class Machine:
             `zeros`: outputs of zeros; `empty`: a recording takes nothing up; `stale`: it takes up work that does
             nothing; `enqueue`: queueing fails; `recording`: queueing fails while recording; `context`: none is made;
             `build`: the builder returns None; `library`: neither Runtime nor Builder can be made.
-        copied: bytes of every copy between CPU and GPU, as `up 12` and `down 12`.
+        copied: bytes of every copy between CPU and GPU, as `up 12`, `down 12` and, within the GPU, `across 12`.
         timed: kernels that builders had to time.
         during_build: called at every step of a build.
     """

@@ -152,7 +152,7 @@ def test_held_gaps_do_not_start_the_smoothing_anew() -> None:
     """A wrist that is lost in every third frame: held and then smoothed it shakes less than smoothed alone."""
     noisy = walk(60, 1.0)
     lost = [Pose(p.format, p.xy, np.r_[np.ones(9), i % 3 > 0, np.ones(7)], SIZE) for i, p in enumerate(noisy)]
-    holder, after, alone = Holder(), Smoother(), Smoother()
+    holder, after, alone = Holder(), Smoother(beta=2.0), Smoother(beta=2.0)
     wrists = []
     for i, pose in enumerate(lost):
         held = holder(pose, i / 30)

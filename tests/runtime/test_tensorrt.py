@@ -109,11 +109,23 @@ def test_a_context_that_stays_is_uploaded_once(machine: Machine, tmp_path: Path)
     for y in (1.0, 2.0, 3.0):
         frame = engine.run({"context": context, "keypoints": standing(y)})["frame"]
         assert np.array_equal(frame, draw(context, standing(y)))
-    assert machine.copied.count(size) == 1 and len(machine.copied) == 1 + 3 + 3
+    assert machine.copied.count(size) == 1 and len(machine.copied) == 1 + 3 + 3 + 1
     other = kept(encode(pictures()[1]))
-    for each, uploads in ((other, 2), (other, 2), (context, 3)):
+    for each, uploads in ((other, 2), (other, 2), (context, 2), (other, 2)):
         frame = engine.run({"context": each, "keypoints": standing()})["frame"]
         assert np.array_equal(frame, draw(each, standing())) and machine.copied.count(size) == uploads
+    assert machine.copied.count(f"across {context.nbytes}") == 2 + 2  # two kept, two brought back
+
+
+def test_memory_of_people_who_are_gone_is_freed(machine: Machine, tmp_path: Path) -> None:
+    engine, blocks = opened(tmp_path), len(machine.device)
+    for sample in (0, 1, 2, 0, 1, 2):
+        context = kept(encode(pictures()[sample]))
+        engine.run({"context": context, "keypoints": standing()})
+        del context
+    assert len(machine.device) <= blocks + 2  # the last one, and one that waits to be dropped
+    engine.close()
+    assert not machine.device
 
 
 def test_an_array_that_may_change_is_uploaded_each_time(machine: Machine, tmp_path: Path) -> None:

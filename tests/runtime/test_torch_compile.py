@@ -279,3 +279,16 @@ def test_what_fails_while_a_package_is_prepared_is_typed(
     monkeypatch.setattr(torch_compile, where, fail)
     with pytest.raises(BackendError, match=f"torch cannot open the package.*{error}.*{fix}"):
         opened(monkeypatch, replace(HERE, device="cuda"))
+
+
+def test_a_device_with_memory_of_its_own_keeps_people_who_take_turns() -> None:
+    inputs = Inputs(Path("frame.pt2"), PORTS, "cpu")
+    inputs._device = {name: torch.zeros_like(host) for name, host in inputs._host.items()}  # as on a GPU
+    people = [CONTEXT * 1, CONTEXT * 2]
+    for person in people:
+        person.flags.writeable = False
+    for turn in range(6):
+        inputs.give({"context": people[turn % 2], "keypoints": KEYPOINTS + turn})
+        assert np.array_equal(inputs._device["context"].numpy(), people[turn % 2])
+        assert np.array_equal(inputs._device["keypoints"].numpy(), KEYPOINTS + turn)
+    assert inputs.sent == 2 + 6

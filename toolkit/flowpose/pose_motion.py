@@ -107,7 +107,7 @@ class Smoother:
         PoseError: a cutoff that is not above 0; when called: a format or canvas that changes, time that runs backwards.
     """
 
-    def __init__(self, *, min_cutoff: float = 1.5, beta: float = 2.0, rate_cutoff: float = 1.0) -> None:
+    def __init__(self, *, min_cutoff: float = 1.5, beta: float = 8.0, rate_cutoff: float = 1.0) -> None:
         if not (min_cutoff > 0 and beta >= 0 and rate_cutoff > 0):
             got = (min_cutoff, beta, rate_cutoff)
             raise PoseError("smoother", "no cutoffs", got=got, expected="Hz, above 0; beta at least 0")
@@ -139,7 +139,7 @@ def smooth(
     rate: float,
     *,
     min_cutoff: float = 1.5,
-    beta: float = 2.0,
+    beta: float = 8.0,
     rate_cutoff: float = 1.0,
 ) -> Iterator[Pose]:
     """Yields the poses smoothed by a `Smoother`, each as it comes in, so a live stream may be passed.

@@ -25,7 +25,7 @@ from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder, grown
 from flowpose.model.detail import local_mean
-from flowpose.model.generator import Generator, build_detail, build_student
+from flowpose.model.generator import Generator, build_detail, build_student, student_autoencoder
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
@@ -225,7 +225,7 @@ def new_student(setting: Setting, teacher: Artifact) -> Generator:
     """The student before training: the teacher's weights where they fit, the student's grid."""
     spec, recipe = setting.spec, setting.job.recipe
     torch.manual_seed(spec.optim.seed)
-    autoencoder = copy.deepcopy(setting.teacher.autoencoder)
+    autoencoder = student_autoencoder(spec, copy.deepcopy(setting.teacher.autoencoder))
     flow = build_student(spec, recipe.model, recipe.image, autoencoder)
     take_fitting(flow, setting.teacher.flow)
     grid = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)

@@ -110,6 +110,7 @@ class Decoder(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], latents: int, blocks: int) -> None:
         super().__init__()
+        self.latents, self.blocks = latents, blocks
         layers: list[nn.Module] = [conv(latents, widths[-1]), nn.ReLU()]
         layers += [Residual(widths[-1]) for _ in range(blocks)]
         for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True):

@@ -17,6 +17,7 @@ from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder
 from flowpose.model.detail import Detail, packed, unpacked
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.pretrained import build_pretrained
+from flowpose.model.pruning import keep_blocks, with_narrow_decoder
 from flowpose.model.skeleton import SkeletonLatent
 from flowpose.model.transformer import SIZES, RPFMTransformer
 from flowpose.spec.recipe import (
@@ -27,6 +28,7 @@ from flowpose.spec.recipe import (
     FlowMapDistillation,
     ImageSpec,
     PretrainedAutoencoderSpec,
+    PrunedStudent,
     TransformerSpec,
 )
 
@@ -66,6 +68,13 @@ def fixed_noise(shape: Sequence[int]) -> Tensor:
 Network = RPFMTransformer | EdgeNetwork
 
 
+def student_autoencoder(spec: Distillation, autoencoder: Autoencoder) -> Autoencoder:
+    """The autoencoder of a student: the teacher's, or one with a narrower decoder."""
+    if isinstance(spec.student, PrunedStudent):
+        return with_narrow_decoder(autoencoder, spec.student.decoder)
+    return autoencoder
+
+
 def build_student(
     spec: Distillation, model: TransformerSpec, image: ImageSpec, autoencoder: Autoencoder
 ) -> Network:
@@ -78,6 +87,8 @@ def build_student(
         )  # fmt: skip
     else:
         flow = build_flow(model, image, autoencoder)
+        if isinstance(spec.student, PrunedStudent):
+            keep_blocks(flow, spec.student.blocks)
     if isinstance(spec, BootstrapDistillation | FlowMapDistillation):
         flow.add_span()
     return flow

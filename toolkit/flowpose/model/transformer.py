@@ -20,6 +20,7 @@ from flowpose.model import limb_field
 from flowpose.model.attention import Attention, Scores, unit
 from flowpose.model.joints import JointEstimator
 from flowpose.model.skeleton import SkeletonLatent
+from flowpose.spec.recipe import DEPTHS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +35,14 @@ class Size:
 
 SIZES: Mapping[str, Size] = MappingProxyType(
     {
-        "micro": Size(depth=2, width=64, heads=1, source_depth=1),
-        "tiny": Size(depth=4, width=128, heads=2, source_depth=2),
-        "mini": Size(depth=4, width=192, heads=3, source_depth=2),
-        "small": Size(depth=8, width=256, heads=4, source_depth=4),
+        "micro": Size(depth=DEPTHS["micro"], width=64, heads=1, source_depth=1),
+        "tiny": Size(depth=DEPTHS["tiny"], width=128, heads=2, source_depth=2),
+        "mini": Size(depth=DEPTHS["mini"], width=192, heads=3, source_depth=2),
+        "small": Size(depth=DEPTHS["small"], width=256, heads=4, source_depth=4),
         # DiT's own sizes (arXiv 2212.09748, table 1); the source branch is half as deep.
-        "S": Size(depth=12, width=384, heads=6, source_depth=6),
-        "B": Size(depth=12, width=768, heads=12, source_depth=6),
-        "L": Size(depth=24, width=1024, heads=16, source_depth=12),
+        "S": Size(depth=DEPTHS["S"], width=384, heads=6, source_depth=6),
+        "B": Size(depth=DEPTHS["B"], width=768, heads=12, source_depth=6),
+        "L": Size(depth=DEPTHS["L"], width=1024, heads=16, source_depth=12),
     }
 )
 

@@ -21,6 +21,7 @@ from flowpose.model.generator import (
     build_flow,
     build_student,
     new_detail,
+    student_autoencoder,
 )
 from flowpose.spec.recipe import (
     AutoencoderSpec,
@@ -108,6 +109,7 @@ def load_generator(artifact: Artifact) -> Generator:
         generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER, detail)
     else:
         spec = student_spec(artifact)
+        autoencoder = student_autoencoder(spec, autoencoder)
         network = build_student(spec, model, image, autoencoder)
         generator = Generator(
             autoencoder, network, STUDENT_GRID, STUDENT_SOLVER, build_detail(spec, network, autoencoder)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +73,23 @@ def gpu() -> Gpu:
     )
 
 
+class Memory:
+    """Memory of a discrete GPU that is freed with the object.
+
+    Attributes:
+        address: where the GPU finds it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.address = int(_call("cudaMalloc", size))
+        weakref.finalize(self, _freed, self.address)
+
+
+def _freed(address: int) -> None:
+    with suppress(BackendError):  # a GPU that is lost, or a process at its end
+        _call("cudaFree", address)
+
+
 class Buffer:
     """Memory of one tensor: `host`, an array, and `address`, where the GPU finds it.
 
@@ -110,6 +129,16 @@ class Buffer:
         """Queues the copy of the GPU's memory to `host`."""
         if not self._integrated:
             self._copy(self._pinned, self.address, runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
+
+    def copied(self, stream: Stream) -> Memory:
+        """Returns memory that a copy of what the GPU has here is queued for; on a discrete GPU."""
+        memory = Memory(self._bytes)
+        self._copy(memory.address, self.address, runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
+        return memory
+
+    def take(self, memory: Memory, stream: Stream) -> None:
+        """Queues the copy of such memory back to here."""
+        self._copy(self.address, memory.address, runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
 
     def _copy(self, to: int, of: int, kind: Any, stream: Stream) -> None:
         _call("cudaMemcpyAsync", to, of, self._bytes, kind, stream.handle)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from flowpose.errors import BackendError
 from flowpose.runtime.backend import Held, Tensors, check_inputs
-from flowpose.runtime.cuda import Buffer, Recording, Stream, gpu
+from flowpose.runtime.cuda import Buffer, Memory, Recording, Stream, gpu
+from flowpose.runtime.device_copies import DeviceCopies
 from flowpose.runtime.executed import Executed
 from flowpose.runtime.machine import driver_identity
 from flowpose.runtime.tensorrt_layers import of_engine
@@ -42,7 +43,8 @@ class TensorRtGraph:
         if self._context is None:
             fix = "close what else uses the GPU's memory"
             raise BackendError(path, f"has no room to run in ({self._log.errors()})", fix=fix)
-        self._held = Held()
+        self._held, self._integrated = Held(), machine.integrated
+        self._copies = DeviceCopies[Memory]()
         self._recording: Recording | None = None
         owned = ExitStack()
         self._closed = weakref.finalize(self, owned.close)
@@ -69,7 +71,8 @@ class TensorRtGraph:
         """Returns the outputs by name, in arrays of their own.
 
         An input that cannot be written to and is the very array that was given last time is on the GPU already and is
-        not uploaded again; whoever makes it writable and changes it must give another array.
+        not uploaded again; whoever makes it writable and changes it must give another array. A discrete GPU keeps such
+        arrays of earlier runs, too (`DeviceCopies`): people may take turns.
 
         Raises:
             BackendError: other names, dtypes or shapes than the engine's, or the GPU failed.
@@ -77,12 +80,15 @@ class TensorRtGraph:
         with self._lock:
             self._check_open()
             check_inputs(self._path, self._expected, inputs)
-            with self._held.missing(inputs) as missing:
-                for name, value in missing.items():
-                    np.copyto(self._inputs[name].host, value)
-                    self._inputs[name].upload(self._stream)
-                self._launch()
-                self._fetch()
+            try:
+                with self._held.missing(inputs) as missing:
+                    for name, value in missing.items():
+                        self._give(self._inputs[name], value)
+                    self._launch()
+                    self._fetch()
+            except BackendError:
+                self._copies.clear()
+                raise
             return {name: buffer.host.copy() for name, buffer in self._outputs.items()}
 
     def executed(self, inputs: Tensors) -> Executed | None:
@@ -96,7 +102,31 @@ class TensorRtGraph:
         """Frees the GPU's memory, as the end of the object does; it cannot run any more."""
         with self._lock:
             self._closed()
+            self._copies.clear()
             self._context = self._engine = None
+
+    def _give(self, buffer: Buffer, value: NDArray[Any]) -> None:
+        """Queues what brings an array into an input's memory."""
+        sent = False
+
+        def send(array: NDArray[Any]) -> Memory:
+            nonlocal sent
+            sent = True
+            self._upload(buffer, array)
+            return buffer.copied(self._stream)
+
+        if (
+            self._integrated or value.flags.writeable
+        ):  # an integrated GPU reads the CPU's memory: nothing to keep
+            self._upload(buffer, value)
+            return
+        memory = self._copies.of(value, send)
+        if not sent:
+            buffer.take(memory, self._stream)
+
+    def _upload(self, buffer: Buffer, array: NDArray[Any]) -> None:
+        np.copyto(buffer.host, array)
+        buffer.upload(self._stream)
 
     def _check_open(self) -> None:
         if not self._closed.alive:

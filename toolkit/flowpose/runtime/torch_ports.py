@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from flowpose.errors import BackendError
 from flowpose.runtime.backend import Held, Tensors
+from flowpose.runtime.device_copies import DeviceCopies
 from flowpose.runtime.machine import driver_identity
 
 ABOUT = "flowpose"  # the entry of a file's metadata
@@ -75,7 +77,7 @@ class Inputs:
 
     Attributes:
         tensors: in the ports' order.
-        sent: how many arrays have been copied into them.
+        sent: how many arrays have been copied from the CPU's memory into them.
     """
 
     def __init__(self, path: Path, ports: Sequence[Port], device: str) -> None:
@@ -84,10 +86,12 @@ class Inputs:
         self._host = {port.name: _tensor(port, CPU, pinned) for port in ports}
         self._device = {name: host.to(device) for name, host in self._host.items()}
         self.tensors = list(self._device.values())
-        self._held = Held()
+        self._held, self._copies = Held(), DeviceCopies[Tensor]()
 
     def give(self, inputs: Tensors) -> None:
         """Copies every input, but a read-only array that is the one given last under its name: that is there already.
+
+        A GPU keeps such arrays of earlier runs, too (`DeviceCopies`): people may take turns.
 
         Raises:
             BackendError: other names, types or sizes.
@@ -95,10 +99,20 @@ class Inputs:
         self._check(inputs)
         with self._held.missing(inputs) as missing:
             for name, value in missing.items():
-                np.copyto(self._host[name].numpy(), value)
-                if self._device[name] is not self._host[name]:
-                    self._device[name].copy_(self._host[name], non_blocking=True)
-                self.sent += 1
+                if self._device[name] is self._host[name] or value.flags.writeable:
+                    self._send(name, value)
+                else:
+                    self._device[name].copy_(self._copies.of(value, partial(self._sent_copy, name)))
+
+    def _send(self, name: str, value: NDArray[Any]) -> None:
+        np.copyto(self._host[name].numpy(), value)
+        if self._device[name] is not self._host[name]:
+            self._device[name].copy_(self._host[name], non_blocking=True)
+        self.sent += 1
+
+    def _sent_copy(self, name: str, value: NDArray[Any]) -> Tensor:
+        self._send(name, value)
+        return self._device[name].clone()
 
     def _check(self, inputs: Tensors) -> None:
         if set(inputs) != set(self._ports):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..errors import SpecError
 from .find import find
 from .quantization import FP8_OPSET
-from .recipe import AutoencoderSpec, Recipe
+from .recipe import DEPTHS, AutoencoderSpec, PrunedStudent, Recipe
 from .target import Target
 
 _STRIDE = 8  # pixels a latent, in each direction
@@ -41,6 +41,7 @@ def _recipe(recipe: Recipe) -> list[str]:
         *_image(recipe),
         *_windows(recipe),
         *_detail(recipe),
+        *_pruned(recipe),
         *_runs(recipe),
         *_calibration(recipe),
         *_quantized(recipe),
@@ -86,8 +87,32 @@ def _detail(recipe: Recipe) -> Iterator[str]:
         yield f"recipe.teacher_finish: needs model.pose limb-field, got {recipe.model.pose!r}, expected none"
     for name in ("distill", "regressor"):
         part = getattr(recipe, name)
-        if part is not None and part.detail and part.student.kind == "same":
+        if part is not None and part.detail and part.student.kind != "edge":
             yield f"recipe.{name}.detail: needs model.pose limb-field, got {recipe.model.pose!r}, expected detail false"
+
+
+def _pruned(recipe: Recipe) -> Iterator[str]:
+    """What is left of a teacher must be in it."""
+    depth = DEPTHS[recipe.model.size]
+    for name in ("distill", "regressor"):
+        part = getattr(recipe, name)
+        if part is None or not isinstance(part.student, PrunedStudent):
+            continue
+        where, student = f"recipe.{name}.student", part.student
+        blocks = student.blocks or ()
+        if list(blocks) != sorted(set(blocks) & set(range(depth))):
+            why = f"rising numbers below {depth}, the blocks of model.size {recipe.model.size}"
+            yield f"{where}.blocks: not blocks of the teacher, got {list(blocks)}, expected {why}"
+        if student.decoder is not None:
+            yield from _narrower(recipe, f"{where}.decoder", student.decoder)
+
+
+def _narrower(recipe: Recipe, where: str, decoder: tuple[int, ...]) -> Iterator[str]:
+    if not isinstance(recipe.autoencoder, AutoencoderSpec):
+        yield f"{where}: not with a pretrained autoencoder, got {list(decoder)}, expected null"
+    elif any(own > there for own, there in zip(decoder, recipe.autoencoder.widths, strict=True)):
+        most = list(recipe.autoencoder.widths)
+        yield f"{where}: wider than the teacher's, got {list(decoder)}, expected at most {most}"
 
 
 def _runs(recipe: Recipe) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -56,6 +58,12 @@ class PretrainedAutoencoderSpec(Spec):
     pretrained: Literal["AutoencoderTiny", "AutoencoderKL"]
     path: str
     config: dict[str, Any] | None = None
+
+
+DEPTHS: Mapping[str, int] = MappingProxyType(
+    {"micro": 2, "tiny": 4, "mini": 4, "small": 8, "S": 12, "B": 12, "L": 24}
+)
+"""Blocks of the transformer's sizes."""
 
 
 class TransformerSpec(Spec):
@@ -142,7 +150,20 @@ class EdgeStudent(Spec):
     blocks: PositiveInt = 1
 
 
-StudentSpec = Annotated[SameStudent | EdgeStudent, Field(discriminator="kind")]
+class PrunedStudent(Spec):
+    """Less of the teacher's own network, started from the teacher's weights (flowpose.model.pruning).
+
+    Attributes:
+        blocks: which of the teacher's blocks stay, counted from 0; None is all of them.
+        decoder: channels of the decoder at strides 1, 2, 4 and 8, each at most the teacher's; None keeps the teacher's.
+    """
+
+    kind: Literal["pruned"]
+    blocks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    decoder: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
+
+
+StudentSpec = Annotated[SameStudent | PrunedStudent | EdgeStudent, Field(discriminator="kind")]
 
 
 class Distillation(Spec):
