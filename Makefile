@@ -10,7 +10,7 @@ ARGS ?=
 TARGET ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help install setup demo test check format bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,9 +24,16 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt
 # torch first and alone, so that its pinned build is settled before anything else asks for one.
 $(VENV)/setup.stamp: $(VENV)/run.stamp
 	$(PIP) torch
-	$(PIP) --editable '.[train,quantize,dev]'
+	$(PIP) --editable '.[train,quantize,dev,docs]'
 	$(PIP) --no-deps rtmlib pose-format   # what they ask for writes over the headless OpenCV, or is PyAV
 	touch $@
+
+# MkDocs alone; the pages are made of the package's own text, and need no PyTorch.
+$(VENV)/docs.stamp: $(VENV)/run.stamp
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+install: $(VENV)/run.stamp ## make .venv with what running a model needs; no PyTorch
 
 setup: $(VENV)/setup.stamp ## make .venv with everything for training, tests and checks
 
@@ -49,6 +56,10 @@ format: setup ## rewrite the code as `check` wants it
 bench: setup ## benchmarks on this machine, TARGET=NAME; writes out/bench.json
 	mkdir -p out
 	$(BIN)/pytest benchmarks --target $(TARGET) --benchmark-json=out/bench.json $(ARGS)
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/docs.stamp ## build the site into out/site; a dead link or a public name without a docstring ends it
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove caches and out/; keeps .venv and artifacts/
 	rm -rf out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .benchmarks

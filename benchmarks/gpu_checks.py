@@ -18,15 +18,8 @@ from torch import Tensor, nn
 from flowpose.data.figures_set import figures
 from flowpose.distill import METHODS
 from flowpose.distill.adversarial import Adversarial
-from flowpose.distill.student import (
-    Compared,
-    Learner,
-    Setting,
-    carried_loss,
-    made_by,
-    trainable,
-    truth_losses,
-)
+from flowpose.distill.compared import Compared, carried_loss, truth_losses
+from flowpose.distill.student import Learner, Setting, made_by, trainable
 from flowpose.flow import end_dense, uniform
 from flowpose.job import Job
 from flowpose.model.generator import (

@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -23,12 +21,10 @@ import pytest
 from calling import Call, caller
 from numpy.typing import NDArray
 from tiny_graphs import HEIGHT, WIDTH, make_artifact, pictures, standing
-from typer.main import get_command
 
 import flowpose as package
 from flowpose import image, live_command, live_outputs
 from flowpose.artifact import Artifact
-from flowpose.cli import app
 from flowpose.errors import BackendError, FlowposeError, ImageError, MissingDependency, PoseError
 from flowpose.estimating.video import Camera
 from flowpose.infer_command import InferOptions
@@ -572,35 +568,3 @@ def test_a_run_that_is_ended_leaves_a_whole_film(
     assert cv2.VideoCapture(str(film)).read()[0] and [file.name for file in tmp_path.iterdir()] == [
         "film.mp4"
     ]
-
-
-PAGE = (ROOT / "docs" / "live.md").read_text("utf-8")
-COMMANDS = [
-    line.split(" | ")[-1].strip() if " | flowpose" in line else line
-    for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
-    if "flowpose " in line
-]
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_the_commands_of_the_page_are_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = shlex.split(line.split(" > ")[0].split(" | ")[0], comments=True)
-    words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)]
-    assert words[0] == "flowpose"
-    command = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
-    context = command.make_context(words[1], words[2:])
-    assert context.params["source"] or context.params.get("photo")
-
-
-@pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-def test_the_python_of_the_page_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(block, "docs/live.md", "exec"), names)
-    assert names
-
-
-def test_links_of_the_page_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#\s]+)\)", PAGE)
-    assert not [link for link in links if not link.startswith("http") and not (ROOT / "docs" / link).exists()]

@@ -57,7 +57,7 @@ def test_a_run_makes_every_stage_and_a_report(line: Line) -> None:
         assert artifact.manifest.key == each["key"] and artifact.manifest.name == "tiny"
     report = Path(line.result["report"])
     assert {file.name for file in report.parent.iterdir()} == {
-        "report.html", "sheet.png", "latency.json", "report.json"
+        "report.html", "sheet.png", "worst.png", "latency.json", "report.json", "recipe.yaml"
     }  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from flowpose.distill import adversarial
 from flowpose.distill.adversarial import Adversarial, jittered, shifted
+from flowpose.distill.compared import Compared, truth_losses
 from flowpose.distill.heads import Eyes, Heads
-from flowpose.distill.student import Compared, Conditions, Learner, Output, Setting, truth_losses
+from flowpose.distill.student import Conditions, Learner, Output, Setting
 from flowpose.flow import interpolate
 from flowpose.model import detail
 from flowpose.model.detail import HALF
@@ -270,6 +271,6 @@ def test_real_and_made_pictures_are_looked_at_through_one_shift_and_batches_thro
 def test_only_given_joints_are_moved() -> None:
     keypoints = torch.rand(2, 133, 3)
     keypoints[:, 20:] = 0
-    moved = jittered(keypoints, 0.5, torch.Generator().manual_seed(0))
+    moved = jittered(keypoints, 0.5 * torch.randn(2, 133, 2, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(moved[:, 20:], keypoints[:, 20:]) and torch.equal(moved[..., 2], keypoints[..., 2])
     assert float((moved - keypoints)[:, :20, :2].std()) == pytest.approx(0.5, rel=0.25)

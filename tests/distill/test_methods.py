@@ -13,7 +13,8 @@ from quantize.tiny_student import generator, make_artifact, recipe
 
 from flowpose.artifact import open_artifact
 from flowpose.distill import METHODS, distill, finish, regressor_spec, train_regressor
-from flowpose.distill.student import Compared, Learner, made_by, set_up, truth_losses
+from flowpose.distill.compared import Compared, truth_losses
+from flowpose.distill.student import Learner, made_by, set_up
 from flowpose.errors import ArtifactError
 from flowpose.job import Job
 from flowpose.model.edge import EdgeNetwork

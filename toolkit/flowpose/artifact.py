@@ -1,32 +1,29 @@
 """Artifacts: directories that say what they are, are either whole or not there, and notice a changed byte.
 
 Layout: `<root>/<recipe name>/<stage>-<first 12 digits of the key>/`, holding `manifest.json` and the payload.
-One is made in `.<name>.<random>.partial/artifact/` beside its place and moved there in one step at the end,
-so a killed process leaves nothing that can be opened. Its maker holds a lock on the file `lock` beside
-`artifact/`; a temporary folder that nobody holds is swept away by the next maker.
+One is made beside its place and moved there in one step at the end (`half_made`), so a killed process leaves
+nothing that can be opened.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from .errors import ArtifactError, IntegrityError, SpecError
+from .half_made import explaining, flush, is_partial, move, refuse_existing, temporary
+from .half_made import sweep as sweep  # where half made artifacts are looked for
 from .spec.base import Spec, canonical
 from .spec.manifest import FORMAT, MANIFEST, Ancestor, GateResult, Manifest
 
-_PARTIAL = ".partial"
-_LOCK = "lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LARGEST = 16 << 20  # bytes of manifest.json; people-128's has 48,000
 _CHUNK = 1 << 20  # bytes hashed at a time
 _MEND = "delete {path} and make it again (flowpose run), or copy it again from where it is whole"
 
@@ -94,7 +91,7 @@ def find_by_key(root: str | Path, key: str) -> Path | None:
         IntegrityError: the manifest of the one in its place was changed.
     """
     for path in sorted(Path(root).glob(f"*/*-{key[:12]}")):
-        if (path / MANIFEST).is_file() and not _is_partial(path) and _read_manifest(path).key == key:
+        if (path / MANIFEST).is_file() and not is_partial(path) and _read_manifest(path).key == key:
             return path
     return None
 
@@ -118,7 +115,7 @@ def open_artifact(path: str | Path, *, verify: bool = True) -> Artifact:
         IntegrityError: a file is missing, changed or not listed; it is named.
     """
     path = Path(path)
-    if _is_partial(path):
+    if is_partial(path):
         raise ArtifactError(path, "was never finished", fix="run the command that makes it again")
     if not (path / MANIFEST).is_file():
         what = "is not an artifact, it has no manifest.json" if path.is_dir() else "no such artifact"
@@ -177,20 +174,6 @@ def with_gates(artifact: Artifact, gates: Iterable[GateResult]) -> Artifact:
     return Artifact(artifact.path, manifest)
 
 
-def sweep(folder: str | Path) -> tuple[Path, ...]:
-    """Removes what killed processes left half made in a folder, and returns what it removed."""
-    removed = []
-    for partial in sorted(Path(folder).glob(f".*{_PARTIAL}")):
-        if not os.access(partial / _LOCK, os.W_OK):  # another user's, or just being made
-            continue
-        lock = _locked(partial, "r+b")
-        if lock is not None:
-            with lock:
-                _remove(partial)
-            removed.append(partial)
-    return tuple(removed)
-
-
 def _draft_manifest(fields: Mapping[str, Any]) -> Manifest:
     """Returns the manifest that the fields make so far."""
     ours = sorted({"files", "self_sha256"} & fields.keys())
@@ -231,17 +214,50 @@ def _open(path: Path, verify: bool) -> Artifact:
         _broken(path, name, "the file is missing")
     for name in sorted(here - listed):
         _broken(path, name, "the file is not one of the artifact's")
+    for name in sorted(here):
+        if not stat.S_ISREG(_status(path, name).st_mode):  # reading a pipe or a device might never end
+            _broken(path, name, "is not a plain file")
     for name, expected in manifest.files.items() if verify else ():
-        got = sha256(path / name)
+        with _reading(path / name):
+            got = sha256(path / name)
         if got != expected:
             found = f"sha256 {got} of {(path / name).stat().st_size} bytes"
             _broken(path, name, "the file was changed", got=found, expected=f"sha256 {expected}")
     return Artifact(path, manifest)
 
 
+def _status(path: Path, name: str) -> os.stat_result:
+    """Returns what a file of an artifact is, links followed."""
+    try:
+        return (path / name).stat()
+    except OSError as error:
+        _broken(path, name, f"cannot be read ({error.strerror})")
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turns the system's error about a file that is read into flowpose's."""
+    try:
+        yield
+    except OSError as error:
+        fix = "see who may read it, and whether its disk is well"
+        raise ArtifactError(file, f"cannot be read ({error.strerror})", fix=fix) from error
+
+
 def _read_manifest(path: Path) -> Manifest:
     """Returns the manifest, checked against its own digest, to the byte."""
-    raw = (path / MANIFEST).read_bytes()
+    size = _status(path, MANIFEST).st_size
+    if size > _LARGEST:
+        _broken(path, MANIFEST, "is too large", got=f"{size} bytes", expected=f"{_LARGEST} at most")
+    with _reading(path / MANIFEST):
+        raw = (path / MANIFEST).read_bytes()
+    try:
+        return _parsed(path, raw)
+    except RecursionError:
+        _broken(path, MANIFEST, "the file was changed, it is nested too deeply")
+
+
+def _parsed(path: Path, raw: bytes) -> Manifest:
     try:
         data = json.loads(raw)
     except ValueError as error:
@@ -284,104 +300,3 @@ def sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Waits until a file's or a directory's content is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _is_partial(path: Path) -> bool:
-    """Whether a path lies in the temporary folder of an artifact that was never finished."""
-    return any(part.startswith(".") and part.endswith(_PARTIAL) for part in path.absolute().parts)
-
-
-def refuse_existing(path: Path) -> None:
-    """Raises ArtifactError where something is at a path that is to be made."""
-    if path.exists():
-        raise ArtifactError(path, "is there already", fix=f"use it, or delete {path} to make it again")
-
-
-@contextmanager
-def explaining(path: Path) -> Iterator[None]:
-    """Turns the error of a full disk into one that says so."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        fix = "free some, and run the same command again"
-        raise ArtifactError(path, "no space is left on the disk", fix=fix) from error
-
-
-@contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """Gives an empty directory beside `path` that is locked while in use and removed afterwards."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
-        partial, lock = _lock_new(path)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        fix = "choose another output folder"
-        raise ArtifactError(path, f"cannot be written ({error})", fix=fix) from error
-    with lock:
-        try:
-            (partial / "artifact").mkdir()
-            yield partial / "artifact"
-        finally:
-            _remove(partial)
-
-
-def _lock_new(path: Path) -> tuple[Path, IO[bytes]]:
-    """Returns a new temporary folder and its lock; tries again when one is swept before it is locked."""
-    while True:
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent))
-        lock = _locked(partial, "w+b")
-        if lock is not None:
-            return partial, lock
-
-
-def _locked(partial: Path, mode: str) -> IO[bytes] | None:
-    """Returns the lock of a temporary folder, held; None when another process has it or the folder is gone.
-
-    The lock ends with the process that holds it, however it ends.
-    """
-    import fcntl  # POSIX only, and only where artifacts are made
-
-    try:
-        lock: IO[bytes] = (partial / _LOCK).open(mode)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    if (partial / _LOCK).exists():
-        return lock
-    lock.close()
-    return None
-
-
-def _remove(partial: Path) -> None:
-    """Removes a temporary folder, its lock last: what an interrupted removal leaves can be swept."""
-    if (partial / "artifact").exists():
-        shutil.rmtree(partial / "artifact")
-    (partial / _LOCK).unlink(missing_ok=True)
-    partial.rmdir()
-
-
-def move(folder: Path, path: Path) -> None:
-    """Puts a finished artifact into its place in one step."""
-    refuse_existing(path)  # made meanwhile by another process; a rename would replace an empty directory
-    try:
-        os.replace(folder, path)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            refuse_existing(path)
-        raise
-    flush(path.parent)

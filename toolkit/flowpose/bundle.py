@@ -12,6 +12,7 @@ in one step at the end; what a killed process leaves is hidden, cannot be opened
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -24,18 +25,7 @@ from pathlib import Path
 import flowpose
 
 from . import signing
-from .artifact import (
-    Artifact,
-    creating,
-    explaining,
-    flush,
-    listing,
-    move,
-    open_artifact,
-    refuse_existing,
-    sha256,
-    temporary,
-)
+from .artifact import Artifact, creating, listing, open_artifact, sha256
 from .bundle_record import (
     LARGEST_RECORD,
     RECORD,
@@ -47,6 +37,7 @@ from .bundle_record import (
     rendered,
 )
 from .errors import ArtifactError, IntegrityError, SpecError, TargetMismatch
+from .half_made import explaining, flush, move, refuse_existing, temporary
 from .sealed_files import CHUNK, Entry, entries, kind, refuse, write_tar
 from .spec.find import find
 from .spec.manifest import Manifest
@@ -57,6 +48,7 @@ MODEL, TARGETS, WHEEL = "model", "targets", "wheel"
 AUTO = "auto"
 MEASURE_ALL = Compiling()
 
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # as on a stick with FAT
 _UNUSED = {"files", "self_sha256", "references"}  # of the model's manifest
 
 
@@ -237,7 +229,7 @@ def _copy(files: dict[str, Path], content: Path) -> None:
         (content / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copyfile(path, content / name)
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
             raise ArtifactError(
                 path, f"cannot be read ({error.strerror})", fix="give an existing file"
             ) from error
@@ -290,11 +282,23 @@ def _place(content: Path, out: Path) -> None:
     write_tar(made, {name: content / name for name in names})
     flush(made)
     try:
-        out.open("xb").close()  # an empty file of our own, for a rename would replace another's
+        os.link(made, out)  # in one step, and never over what is there
+    except FileExistsError as error:
+        raise ArtifactError(out, "is there already", fix="choose another name") from error
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _claim(made, out)
+    flush(out.parent)
+
+
+def _claim(made: Path, out: Path) -> None:
+    """Moves a tar to its place where the file system has no links: first an empty file, for a rename would replace."""
+    try:
+        out.open("xb").close()
     except FileExistsError as error:
         raise ArtifactError(out, "is there already", fix="choose another name") from error
     os.replace(made, out)
-    flush(out.parent)
 
 
 def _head(

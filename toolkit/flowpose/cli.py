@@ -37,6 +37,9 @@ from flowpose.cli_options import (
     say,
 )
 from flowpose.cli_predict import predict
+from flowpose.cli_report import report
+from flowpose.cli_serve import serve
+from flowpose.cli_triton import triton
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import FlowposeError, SpecError
 from flowpose.job import Stage
@@ -180,6 +183,7 @@ def evaluate(
 
 app.command()(infer)
 app.command()(live)
+app.command()(serve)
 
 
 @app.command()
@@ -244,10 +248,11 @@ def show(artifact: ModelName, as_json: AsJson = False) -> None:
 
 
 app.command(name="inspect")(inspect)
+app.command()(report)
 app.command()(doctor)
 app.add_typer(data, name="data")
 app.command()(predict)
-for _command in (halve, bundle, unbundle, deploy):
+for _command in (halve, bundle, unbundle, deploy, triton):
     app.command()(_command)
 
 

@@ -6,6 +6,7 @@ size needs none of it.
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose.errors import ImageError
+from flowpose.half_made import replace_file
 from flowpose.letterbox import letterbox
 
 Picture = NDArray[np.uint8]
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MOST_PIXELS = 1 << 26  # of a picture that is read: 67 million; a PNG of 16 bits takes 2.1 GB while OpenCV decodes it
+MOST_BYTES = 1 << 29  # of a picture's file
+
+_READ = "PNG, JPEG, WebP or BMP"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # markers of a frame header, which has the size
 
 
 def check(image: Any, where: str = "image") -> Picture:
@@ -39,19 +50,74 @@ def check(image: Any, where: str = "image") -> Picture:
     return np.ascontiguousarray(image)
 
 
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Returns height and width that the header of a PNG, JPEG, WebP or BMP file tells; None of anything else.
+
+    Nothing is decoded, so what a file claims is known before there is room for it.
+    """
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
+        return _webp_size(data)
+    if data.startswith(b"BM") and len(data) >= 26:
+        old = data[14:18] == struct.pack("<I", 12)  # OS/2's header: 16 bits each
+        width, height = struct.unpack("<HH", data[18:22]) if old else struct.unpack("<ii", data[18:26])
+        return abs(height), abs(width)
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of the first frame header; the segments before it are passed over."""
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 9 <= len(data):
+        mark = data[at + 1]
+        if mark in _JPEG_FRAMES:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return height, width
+        alone = mark in (0x00, 0x01, 0xFF) or 0xD0 <= mark <= 0xD8  # no length follows
+        at += (1 if mark == 0xFF else 2) if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a WebP file's canvas or only picture (RFC 9649)."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return height & 0x3FFF, width & 0x3FFF
+    return None
+
+
 def decode(data: bytes, where: str = "picture") -> Picture:
     """Returns the u8[H,W,3] picture in the bytes of a PNG, JPEG, WebP or BMP file; its EXIF orientation is
     applied.
 
     Raises:
-        ImageError: the bytes are no picture.
+        ImageError: the bytes are no picture, or one that is too large; the latter is told from its header.
     """
+    size = size_of(data)
+    if size is None:
+        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected=_READ)
+    if size[0] * size[1] > MOST_PIXELS:
+        got, expected = f"{size[1]} x {size[0]} pixels", f"{MOST_PIXELS} pixels at most"
+        raise ImageError(where, "too large", got=got, expected=expected, fix="shrink the picture first")
     import cv2
 
-    raw = np.frombuffer(data, np.uint8)
-    found = cv2.imdecode(raw, cv2.IMREAD_COLOR) if raw.size else None
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, MemoryError) as error:
+        why = " ".join(str(error).split())
+        raise ImageError(where, f"cannot be decoded ({why})", got=f"{size[1]} x {size[0]} pixels") from error
     if found is None:
-        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected="PNG, JPEG, WebP or BMP")
+        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected=_READ)
     return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -59,12 +125,19 @@ def read(path: str | Path) -> Picture:
     """Returns the u8[H,W,3] picture in a file.
 
     Raises:
-        ImageError: there is no such file, or it is no picture.
+        ImageError: there is no such file, it cannot be read, or it is no picture.
     """
     file = Path(path)
     if not file.is_file():
-        raise ImageError(file, "no such file", expected="a PNG, JPEG, WebP or BMP file")
-    return decode(file.read_bytes(), str(file))
+        raise ImageError(file, "no such file", expected=f"a {_READ} file")
+    try:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise ImageError(file, "too large", got=f"{size} bytes", expected=f"{MOST_BYTES} at most")
+        data = file.read_bytes()
+    except OSError as error:
+        raise ImageError(file, f"cannot be read ({error.strerror})") from error
+    return decode(data, str(file))
 
 
 def encode(image: Any, kind: str = ".png") -> bytes:
@@ -93,8 +166,7 @@ def write(path: str | Path, image: Any) -> Path:
     file = Path(path)
     data = encode(image, file.suffix)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        replace_file(file, data)
     except OSError as error:
         raise ImageError(file, f"cannot be written ({error.strerror})") from error
     return file

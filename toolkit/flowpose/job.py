@@ -77,9 +77,10 @@ SILENT = {"optim": {"checkpoint_every", "sample_every"}}
 LATE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "autoencoder": {"shrink": 1, "start": None},
-        "distill": {"start": None},
+        "distill": {"sharpen": 0.0, "start": None},
         "finish": {"reopen": True},
-        "teacher_finish": {"reopen": True},
+        "regressor": {"sharpen": 0.0},
+        "teacher_finish": {"reopen": True, "sharpen": 0.0},
     }
 )
 """Part of a recipe -> settings that came later, left out at the values that make what was made before: keys stay."""

@@ -64,7 +64,8 @@ class Feed(Protocol):
 
     def __iter__(self) -> Iterator[Arrival]: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the iteration; may be called from any thread."""
 
 
 @final

@@ -1,8 +1,9 @@
 """The training loop that every stage shares: AdamW, warm-up and cosine, EMA, checkpoints, exact resume.
 
 A batch and its noise depend on the seed and the iteration alone (`Draw`), never on what was drawn before, so a
-run that was killed goes on from its last checkpoint with the numbers it would have had. bf16 and several GPUs
-come from accelerate; each process draws its own part of the batch, and only the main one writes.
+run that was killed goes on from its last checkpoint with the numbers it would have had. bf16 and devices come from
+accelerate. Of several processes (flowpose.ranks) each draws the numbers of the whole batch and works on its share;
+gradients are averaged, so their number changes nothing but the order of sums. Only the main one writes.
 
 On a GPU fp32 products are TF32 ("high"): their error of about 3e-4 is far below a batch's own noise. Losses are
 read, and checked, only every LOOK iterations there, so that the host draws the next batch meanwhile.
@@ -28,9 +29,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
-from flowpose.artifact import Artifact, open_artifact
 from flowpose.errors import TrainingError
-from flowpose.progress import tracking
+from flowpose.ranks import WHOLE, Share, agree, by_main, current, shown
+from flowpose.ranks.tensors import mean_losses, share_gradients, size, start_alike
 from flowpose.spec.optim import OptimSpec
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,25 +43,35 @@ LOOK = 10  # iterations between two looks at the losses on a GPU
 
 @dataclass(frozen=True)
 class Draw:
-    """The random numbers of one micro-batch: numpy for data, torch for noise; both on the CPU."""
+    """The random numbers of one micro-batch: numpy for data, torch for noise; both on the CPU.
+
+    All processes draw the numbers of the whole batch in the same order, and keep those of their `share` of it.
+    """
 
     rng: np.random.Generator
     noise: torch.Generator
+    share: Share = WHOLE
 
     @classmethod
-    def at(cls, seed: int, iteration: int, part: int = 0) -> Draw:
-        """The generators of an iteration; `part` numbers processes and accumulated micro-batches."""
+    def at(cls, seed: int, iteration: int, part: int = 0, share: Share = WHOLE) -> Draw:
+        """The generators of an iteration; `part` numbers accumulated micro-batches."""
         sequence = np.random.SeedSequence((seed, iteration, part))
         noise = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-        return cls(np.random.default_rng(sequence), noise)
+        return cls(np.random.default_rng(sequence), noise, share)
 
     def uniform(self, count: int, device: torch.device) -> Tensor:
-        """f32[count], uniform in 0..1, on the device."""
-        return moved(torch.rand(count, generator=self.noise), device)
+        """f32[count], uniform in 0..1, on the device, for the `count` own examples of a batch."""
+        return moved(self.share.of(torch.rand(count * self.share.world, generator=self.noise)), device)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """f32[shape], N(0, 1), on the CPU, for the shape[0] own examples of a batch."""
+        count, *each = shape
+        return self.share.of(torch.randn((count * self.share.world, *each), generator=self.noise))
 
 
 def own_device() -> torch.device:
     """The device on which this process trains: its GPU where there is one, as accelerate gives it out."""
+    current()  # meets the other processes in our way, before accelerate does it in its own
     found: torch.device = PartialState().device
     return found
 
@@ -70,20 +81,6 @@ def moved(batch: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and batch.device.type == "cpu":
         return batch.pin_memory().to(device, non_blocking=True)
     return batch.to(device)
-
-
-def by_main(write: Callable[[], None]) -> None:
-    """Nothing; has the main process write, while the others wait."""
-    state = PartialState()
-    if state.is_main_process:
-        write()
-    state.wait_for_everyone()
-
-
-def sealed_by_main(path: Path, write: Callable[[], None]) -> Artifact:
-    """The artifact that the main process writes at `path`; all processes open it."""
-    by_main(write)
-    return open_artifact(path, verify=False)
 
 
 Losses = Mapping[str, Tensor]
@@ -100,6 +97,7 @@ class Task:
         losses: (module as prepared, draw) -> losses of one micro-batch.
         directory: where checkpoints and TensorBoard files go.
         key: of the artifact being made; a checkpoint of another key is refused.
+        group: examples of a batch that one process has to have together.
         sample: called with the EMA network and the iteration at each `sample_every`.
     """
 
@@ -108,6 +106,7 @@ class Task:
     losses: Callable[[nn.Module, Draw], Losses]
     directory: Path
     key: str
+    group: int = 1
     sample: Callable[[nn.Module, int], None] | None = None
 
 
@@ -190,8 +189,11 @@ def run(task: Task, spec: OptimSpec) -> nn.Module:
     """Trains `task.module` and returns it with the averaged weights, on the CPU, in eval mode.
 
     Raises:
-        TrainingError: the loss is not finite, or the checkpoint belongs to another run.
+        TrainingError: the loss is not finite, the checkpoint belongs to another run, the batch does not divide by the
+            processes, or they were lost or differ.
     """
+    share = current()
+    share.even(task.title, spec.batch, task.group)
     AcceleratorState._reset_state()  # one process trains several stages, and their precisions may differ
     accelerator = Accelerator(
         mixed_precision="bf16" if spec.precision == "bf16" else "no",
@@ -206,13 +208,17 @@ def run(task: Task, spec: OptimSpec) -> nn.Module:
         task.module.parameters(), lr=spec.lr, betas=(0.9, 0.99), weight_decay=spec.weight_decay
     )
     start = _resume(task, optimizer, average)
+    agree("checkpoints", (task.key, start))
     task.module.train()
-    module, prepared = accelerator.prepare(task.module, optimizer)
+    # Not wrapped for several processes: gradients are averaged here, since losses may call the module several times.
+    module = accelerator.prepare_model(task.module, evaluation_mode=True)
+    prepared = accelerator.prepare(optimizer)
     average.values = {name: value.to(device) for name, value in average.values.items()}
+    start_alike([*module.state_dict().values(), *average.values.values()], share)
     pace = _Pace(start, spec.iterations, device)
     with (
-        tracking(task.title, spec.iterations, start) as advance,
-        _scalars(task, accelerator) as write,
+        shown(task.title, spec.iterations, start) as advance,
+        _Scalars(task.directory, share.main) as write,
         _fast_products(device),
     ):
         for iteration in range(start, spec.iterations):
@@ -226,7 +232,7 @@ def run(task: Task, spec: OptimSpec) -> nn.Module:
                 average.update(accelerator.unwrap_model(module), iteration)
             if any(due):
                 _at_mark(accelerator, task, due, iteration + 1, module, prepared, average)
-    if accelerator.is_main_process:
+    if share.main:
         pace.write(task.directory / PACE)
     trained: nn.Module = accelerator.unwrap_model(module, keep_fp32_wrapper=False)
     average.copy_to(trained)
@@ -237,15 +243,17 @@ def _step(
     accelerator: Accelerator, module: nn.Module, optimizer: Any, task: Task, spec: OptimSpec, iteration: int
 ) -> list[Losses]:
     """One optimizer step over `accumulate` micro-batches; the losses of each."""
+    share = current()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(spec, iteration)
     parts: list[Losses] = []
     for micro in range(spec.accumulate):
-        draw = Draw.at(spec.seed, iteration, micro * accelerator.num_processes + accelerator.process_index)
+        draw = Draw.at(spec.seed, iteration, micro, share)
         with accelerator.accumulate(module), accelerator.autocast():
             losses = task.losses(module, draw)
             accelerator.backward(losses["loss"])
             if accelerator.sync_gradients:
+                share_gradients(module, share)
                 accelerator.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -254,14 +262,14 @@ def _step(
 
 
 def _means(task: Task, parts: Sequence[Losses], iteration: int) -> dict[str, float]:
-    """The mean losses of an iteration's micro-batches; waits for the device.
+    """The mean losses of an iteration's micro-batches and of all processes; waits for the device.
 
     Raises:
         TrainingError: not finite. Once it is so it stays so: looking at some iterations, and always before a
             checkpoint, is enough.
     """
     sums: dict[str, float] = {}
-    for losses in parts:
+    for losses in mean_losses(parts, current()):
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value) / len(parts)
     if not math.isfinite(sums["loss"]):
@@ -287,27 +295,40 @@ def _at_mark(
     optimizer: Any,
     average: Average,
 ) -> None:
-    """A checkpoint and a sample, where they are due, by the main process; the others wait for it."""
+    """A checkpoint and a sample, where they are due, by the main process; the others wait for it.
+
+    Raises:
+        TrainingError: the processes' weights have come apart, or the checkpoint cannot be written.
+    """
     inner = accelerator.unwrap_model(module)
-    if due[0] and accelerator.is_main_process:
-        state = {
-            "key": task.key,
-            "iteration": done,
-            "module": inner.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "average": average.values,
-        }
-        save(state, task.directory / CHECKPOINT)
-    if due[1] and task.sample is not None and accelerator.is_main_process:
-        kept = {name: p.detach().clone() for name, p in inner.named_parameters()}
-        average.copy_to(inner)
-        inner.eval()
-        with torch.no_grad():
-            task.sample(inner, done)
-            for name, p in inner.named_parameters():
-                p.copy_(kept[name])
-        inner.train()
-    accelerator.wait_for_everyone()
+    agree(f"weights after iteration {done}", size(inner, current()))
+
+    def write() -> None:
+        if due[0]:
+            state = {
+                "key": task.key,
+                "iteration": done,
+                "module": inner.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average.values,
+            }
+            save(state, task.directory / CHECKPOINT)
+        if due[1] and task.sample is not None:
+            _sample(task.sample, inner, average, done)
+
+    by_main(write)
+
+
+@torch.no_grad()
+def _sample(sample: Callable[[nn.Module, int], None], inner: nn.Module, average: Average, done: int) -> None:
+    """Calls `sample` with the averaged weights, and gives the network its own ones back."""
+    kept = {name: p.detach().clone() for name, p in inner.named_parameters()}
+    average.copy_to(inner)
+    inner.eval()
+    sample(inner, done)
+    for name, p in inner.named_parameters():
+        p.copy_(kept[name])
+    inner.train()
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -368,7 +389,3 @@ class _Scalars:
         if self.writer and iteration % 10 == 0:
             for name, value in losses.items():
                 self.writer.add_scalar(name, value, iteration)
-
-
-def _scalars(task: Task, accelerator: Accelerator) -> _Scalars:
-    return _Scalars(task.directory, accelerator.is_main_process)

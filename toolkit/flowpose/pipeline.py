@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from flowpose.artifact import Artifact, find_by_key, open_artifact
+from flowpose.artifact import Artifact, find_by_key, open_artifact, place
 from flowpose.compile import Request, check_machine, compile_graph, engine_key
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import MissingDependency
 from flowpose.gates import Case, settled
-from flowpose.job import Job, Stage, parent_stage, stage_keys, stages_of
+from flowpose.half_made import alone, explaining, sweep
+from flowpose.job import Job, Stage, data_digest, parent_stage, stage_keys, stages_of
+from flowpose.ranks import agree, by_main, check_batches, current, seen, together
 from flowpose.spec.calibration import Calibration
 from flowpose.spec.check import check, check_recipe
 from flowpose.spec.manifest import GateResult
@@ -41,6 +45,9 @@ MAKERS: Mapping[Stage, tuple[str, str, str]] = MappingProxyType(
     }
 )
 """Stage -> module, function, and the extra that brings what it needs."""
+
+BY_ONE: tuple[Stage, ...] = ("quantize", "export")
+"""Stages that one process makes while the others of a training wait; all of them work on every other one."""
 
 PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -115,35 +122,64 @@ class Run:
         calibration = load_calibration(self.recipe.quantize.calibration)
         keys = stage_keys(self.recipe, calibration.model_dump(mode="json"))
         wanted = stages_of(self.recipe, until)
-        check_packages([stage for stage in wanted if not find_by_key(self.root, keys[stage])])
+        sweep(self.root / self.recipe.name)  # what a killed run left in its last moment
         done: dict[Stage, Done] = {}
-        for number, stage in enumerate(wanted, 1):
-            parent = parent_stage(self.recipe, stage)
-            job = Job(
-                recipe=self.recipe,
-                stage=stage,
-                key=keys[stage],
-                root=self.root,
-                parent=done[parent].artifact if parent else None,
-                data=self.data,
-            )
-            before = tuple(each.artifact for each in done.values())
-            done[stage] = self._one(job, calibration, f"[{number}/{len(wanted)}] {stage}", before)
+        with together():
+            self._check([stage for stage in wanted if not find_by_key(self.root, keys[stage])], keys)
+            for number, stage in enumerate(wanted, 1):
+                parent = parent_stage(self.recipe, stage)
+                job = Job(
+                    recipe=self.recipe,
+                    stage=stage,
+                    key=keys[stage],
+                    root=self.root,
+                    parent=done[parent].artifact if parent else None,
+                    data=self.data,
+                )
+                before = tuple(each.artifact for each in done.values())
+                done[stage] = self._one(job, calibration, f"[{number}/{len(wanted)}] {stage}", before)
         return list(done.values())
+
+    def _check(self, missing: Sequence[Stage], keys: Mapping[Stage, str]) -> None:
+        """Raises before any work what would make it fail: packages, batches, processes that see different things."""
+        check_packages(missing)
+        share = current()
+        check_batches(self.recipe, missing, share)
+        if share.world > 1:
+            agree("keys, data or artifacts", (keys, missing, data_digest(self.recipe, "train", self.data)))
 
     def _one(self, job: Job, calibration: Calibration, title: str, before: tuple[Artifact, ...]) -> Done:
         begun = time.perf_counter()
-        found = find_by_key(self.root, job.key)
-        if found or job.path.exists():  # a folder without a manifest is an error now, not after the work
-            artifact = open_artifact(found or job.path)
-        else:
-            self.say(f"{title}  {job.key[:12]}  making")
-            make = maker(job.stage)
-            artifact = make(job, calibration) if job.stage == "quantize" else make(job)
+        # A folder without a manifest is an error now, not after the work.
+        found, there = by_main(lambda: (find_by_key(self.root, job.key), job.path.exists()))
+        made = None
+        if not (found or there):
+            with self._alone(job.path):
+                # made by the run that this one waited for
+                found = by_main(lambda: find_by_key(self.root, job.key))
+                if not found:
+                    self._tell(f"{title}  {job.key[:12]}  making")
+                    made = _made(job, calibration)
+        artifact = made or open_artifact(found or job.path)
         seconds = time.perf_counter() - begun
-        self.say(f"{title}  {job.key[:12]}  {'there, skipped' if found else f'made in {seconds:.1f} s'}")
+        self._tell(f"{title}  {job.key[:12]}  {'there, skipped' if found else f'made in {seconds:.1f} s'}")
         artifact = self._settled(job.stage, artifact, before)
         return Done(stage=job.stage, artifact=artifact, skipped=bool(found), seconds=seconds)
+
+    @contextmanager
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Holds the lock of what is made at a path; of several processes of one training the first does it for all.
+
+        Raises:
+            ArtifactError: the disk is full or takes nothing, or another run of several processes holds the lock.
+        """
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if several and os.environ.get("RANK", "0") != "0":
+            yield
+            return
+        lock = self.root / self.recipe.name / "work" / f"{path.name}.lock"
+        with explaining(path), alone(lock, self.say, wait=not several):
+            yield
 
     def _settled(self, stage: str, artifact: Artifact, before: tuple[Artifact, ...] = ()) -> Artifact:
         """The artifact with its gates judged by this recipe and these waivers, whenever it was made."""
@@ -151,23 +187,40 @@ class Run:
             recipe=self.recipe, stage=stage, artifact=artifact, others=before, waive=self.waive,
             root=self.root, data=self.data,
         )  # fmt: skip
-        return settled(case)
+        return by_main(lambda: settled(case))
+
+    def _tell(self, text: str) -> None:
+        """Says a line, once for all processes of a training."""
+        if current().main:
+            self.say(text)
 
     def compile(self, graph: Artifact, target: Target, gates: tuple[GateResult, ...]) -> Done:
         """The engine of a graph for a target, made on this machine; `gates` are what its stages were judged by."""
         begun = time.perf_counter()
         spec = self.recipe.compile
         request = Request(precision=spec.precision, margin=spec.margin, threads=spec.threads, gates=gates)
-        there = find_by_key(self.root, engine_key(graph, target, request))
-        engine = compile_graph(
-            graph, target, self.root, request, rounds=self.recipe.evaluate.latency_runs, say=self.say
-        )
+        key = engine_key(graph, target, request)
+        found = find_by_key(self.root, key)
+        with nullcontext() if found else self._alone(place(self.root, graph.manifest.name, "compile", key)):
+            there = found or find_by_key(self.root, key)
+            engine = compile_graph(
+                graph, target, self.root, request, rounds=self.recipe.evaluate.latency_runs, say=self.say
+            )
         seconds = time.perf_counter() - begun
         self.say(
             f"compile  {engine.manifest.key[:12]}  {'there, skipped' if there else f'made in {seconds:.1f} s'}"
         )
         engine = self._settled("compile", engine)
         return Done(stage="compile", artifact=engine, skipped=bool(there), seconds=seconds)
+
+
+def _made(job: Job, calibration: Calibration) -> Artifact:
+    """The artifact of a stage, made now."""
+    make, more = maker(job.stage), (calibration,) if job.stage == "quantize" else ()
+    if job.stage not in BY_ONE:
+        return make(job)
+    by_main(lambda: make(job, *more).path)
+    return seen(job.path)
 
 
 def check_packages(stages: Sequence[Stage]) -> None:
@@ -214,22 +267,26 @@ def run(run: Run, target: Target) -> tuple[list[Done], Path]:
         FlowposeError: what the stages raise.
     """
     check(run.recipe, target)
-    check_machine(target)
-    done = run.stages()
-    gates = tuple(gate for each in done for gate in each.gates)  # those kept in the graph may be older
-    done.append(run.compile(done[-1].artifact, target, gates))
-    return done, report(run, done)
+    with together():
+        by_main(lambda: check_machine(target))
+        done = run.stages()
+        gates = tuple(gate for each in done for gate in each.gates)  # those kept in the graph may be older
+        graph = done[-1].artifact
+        done.append(by_main(lambda: run.compile(graph, target, gates)))
+        return done, by_main(lambda: report(run, done))
 
 
 def report(run: Run, done: Sequence[Done]) -> Path:
     """The folder with the run's report; made where it is missing."""
     from flowpose.reporting import report_path, write_report  # imports PyTorch only where a report is made
 
-    path = report_path(run, done[-1].artifact)
-    if (path / "report.json").is_file():
-        run.say(f"report  {path}  there, skipped")
-        return path
-    begun = time.perf_counter()
-    write_report(run, done, path)
-    run.say(f"report  {path}  made in {time.perf_counter() - begun:.1f} s")
+    path, whole = report_path(run, done[-1].artifact), "report.json"
+    begun, made = time.perf_counter(), False
+    if not (path / whole).is_file():
+        with run._alone(path):
+            made = not (path / whole).is_file()
+            if made:
+                write_report(run, done, path)
+    seconds = time.perf_counter() - begun
+    run.say(f"report  {path}  {f'made in {seconds:.1f} s' if made else 'there, skipped'}")
     return path

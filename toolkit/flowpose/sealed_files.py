@@ -25,6 +25,7 @@ BLOCK = 512  # bytes of a tar's block
 END = 20 * BLOCK  # tar fills up to here with zeros
 CHUNK = 1 << 20  # bytes read at a time
 LEVEL = 6  # of gzip, its own default; fixed, so that bytes stay equal
+MAKE = "make one: flowpose bundle MODEL -o FILE.tar"
 MEND = "copy the bundle again from where it is whole, or make it again: flowpose bundle"
 
 
@@ -93,17 +94,22 @@ def entries(path: Path) -> Generator[Entry, None, None]:
         ArtifactError: there is no such bundle.
         IntegrityError: something else than plain files, a stream that is cut short or goes on after its end.
     """
-    if kind(path) == "folder":
-        yield from _of_folder(path)
-        return
     try:
+        if kind(path) == "folder":
+            yield from _of_folder(path)
+            return
         with path.open("rb") as raw:
             stream = raw if kind(path) == "tar" else cast(IO[bytes], gzip.GzipFile(fileobj=raw))
             yield from _of_tar(path, stream)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ArtifactError(
-            path, "no such bundle", fix="make one: flowpose bundle MODEL -o FILE.tar"
-        ) from error
+        raise ArtifactError(path, "no such bundle", fix=MAKE) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ArtifactError:
+    fix = "see who may read it, and whether its disk is well"
+    return ArtifactError(path, f"cannot be read ({error.strerror})", fix=fix)
 
 
 def _of_tar(path: Path, stream: IO[bytes]) -> Iterator[Entry]:
@@ -152,13 +158,14 @@ def _read(path: Path, stream: IO[bytes], count: int) -> bytes:
         return stream.read(count)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise IntegrityError(path, f"the compressed stream is broken ({error})", fix=MEND) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _of_folder(path: Path) -> Iterator[Entry]:
     if not path.is_dir():
         expected = f"a folder, or a file whose name ends in {TAR}, {' or '.join(TAR_GZ)}"
-        fix = "make one: flowpose bundle MODEL -o FILE.tar"
-        raise ArtifactError(path, "no such bundle", expected=expected, fix=fix)
+        raise ArtifactError(path, "no such bundle", expected=expected, fix=MAKE)
     for file in sorted(_walked(path)):
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as opened:
             size = os.fstat(opened.fileno()).st_size

@@ -12,20 +12,18 @@ from torch import nn
 from flowpose.artifact import Artifact, creating
 from flowpose.distill.adversarial import Adversarial
 from flowpose.distill.bootstrap import Bootstrap
+from flowpose.distill.compared import Compared, carried_loss, truth_losses, weighted
 from flowpose.distill.flowmap import FlowMap
 from flowpose.distill.student import (
-    Compared,
     Conditions,
     Learner,
     Made,
     Setting,
-    carried_loss,
     made_by,
     new_student,
     parent_of,
     set_up,
     trainable,
-    truth_losses,
 )
 from flowpose.distill.teacher import Painter, solved_conditions, teacher_spec, with_detail
 from flowpose.distill.trajectory import Trajectory
@@ -34,7 +32,8 @@ from flowpose.evaluate import drawer, measure, middle_row, teacher_middle, teach
 from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
-from flowpose.optimize import Draw, Losses, Task, run, sealed_by_main
+from flowpose.optimize import Draw, Losses, Task, run
+from flowpose.ranks import WHOLE, Share, sealed_by_main
 from flowpose.spec.optim import OptimSpec
 from flowpose.spec.recipe import (
     BootstrapDistillation,
@@ -49,8 +48,8 @@ from flowpose.train.teacher import write_samples
 class Method(Protocol):
     """What a method adds to the losses on the truth."""
 
-    def draw(self, rng: np.random.Generator, size: int) -> Conditions:
-        """A batch of conditions."""
+    def draw(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> Conditions:
+        """The share of a batch of `size` conditions."""
 
     def losses(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """Weighted losses, all of them added."""
@@ -139,6 +138,7 @@ def regressor_spec(own: RegressorSpec) -> TrajectoryDistillation:
         student=own.student,
         crop=own.crop,
         detail=own.detail,
+        sharpen=own.sharpen,
         optim=own.optim,
         solved=0.0,
         gradient=0.0,
@@ -154,11 +154,12 @@ def _learnt(job: Job, spec: Distillation, label: str) -> Artifact:
     student = new_student(setting, teacher)
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
-        drawn = method.draw(draw.rng, spec.optim.batch).looking(draw.rng, spec.crop)
+        drawn = method.draw(draw.rng, spec.optim.batch, draw.share).looking(draw.rng, spec.crop)
         batch = drawn.on(next(module.parameters()).device)
         made = made_by(module, batch)
         own = method.losses(module, batch, made, draw)
-        real = truth_losses(Compared(made.pictures, made.truth(batch), setting.features), spec)
+        compared = Compared(made.pictures, made.truth(batch), setting.features)
+        real = weighted(truth_losses(compared, spec), made.weight)
         own = {**own, **carried_loss(made, made.truth(batch), spec.carried)}
         total = real["real"] + sum(own.values(), start=real["real"].new_zeros(()))
         return {"loss": total, **own, **real}

@@ -16,23 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowpose.distill.compared import Compared, carried_loss, truth_losses, weighted
 from flowpose.distill.heads import Eyes, Heads
 from flowpose.distill.student import (
-    Compared,
     Conditions,
     Made,
     Output,
     Setting,
-    carried_loss,
     draw_conditions,
     made_by,
-    truth_losses,
 )
 from flowpose.model.losses import charbonnier, seams, slopes, texture
-from flowpose.optimize import Draw, Losses
+from flowpose.optimize import Draw, Losses, moved
+from flowpose.ranks import Share
 from flowpose.spec.recipe import AdversarialFinish
 
-Conditioned = Callable[[np.random.Generator, int], Conditions]
+Conditioned = Callable[[np.random.Generator, int, Share], Conditions]
 STEADIED = 4  # one of so many conditions is made a second time, with its joints moved
 
 
@@ -57,7 +56,7 @@ class Adversarial:
         setting: with the frozen teacher.
         spec: the finish.
         learner: what is trained, (batch) -> Output.
-        draw: conditions of a batch; fresh ones without it.
+        draw: conditions of a share of a batch; fresh ones without it.
     """
 
     def __init__(
@@ -70,8 +69,8 @@ class Adversarial:
         heads = Heads(self.eyes.channels((image.height, image.width)), spec.heads)
         self.module = Contest(learner, heads)
 
-    def _fresh(self, rng: np.random.Generator, size: int) -> Conditions:
-        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size)
+    def _fresh(self, rng: np.random.Generator, size: int, share: Share) -> Conditions:
+        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size, share)
 
     def losses(self, module: nn.Module, draw: Draw) -> Losses:
         """`loss` has the student's gradient (through the picture) and the heads' own; the others are shown.
@@ -79,7 +78,7 @@ class Adversarial:
         How much of the carried pixels is let in is trained by losses that do not ask where a stripe is (`_loose`).
         """
         device = next(module.parameters()).device
-        drawn = self.draw(draw.rng, self.spec.optim.batch)
+        drawn = self.draw(draw.rng, self.spec.optim.batch, draw.share)
         batch = drawn.looking(draw.rng, self.spec.crop).on(device)
         made = made_by(module, batch)
         truth = made.truth(batch)
@@ -87,21 +86,22 @@ class Adversarial:
         picture = made.pictures.detach().requires_grad_()
         seen, wanted = (look.moved(each) for each in (picture, truth))
         compared = Compared(seen, wanted, self.setting.features)
-        real = truth_losses(compared, self.spec)["real"]
-        even = self.spec.seams * seams(picture, truth, self.block)
+        part = made.weight
+        real = part * truth_losses(compared, self.spec)["real"]
+        even = part * self.spec.seams * seams(picture, truth, self.block, made.mean)
         maps = look(picture)
-        fooled = -_mean(module(None, maps))
+        fooled = -part * _mean(module(None, maps))
         pull, push, smooth = (torch.autograd.grad(loss, picture)[0] for loss in (real, fooled, even))
-        critic = self._critic(module, [each.detach() for each in maps], look, truth)
-        share = self.spec.share * trust(critic.detach())
-        scale = share * pull.norm() / push.norm().clamp_min(1e-12)
+        critic = part * self._critic(module, [each.detach() for each in maps], look, truth)
+        share = self.spec.share * trust(draw.share.mean(critic))
+        scale = share * _norm(pull, draw.share) / _norm(push, draw.share).clamp_min(1e-12)
         student = (made.drawn * (pull + scale * push + smooth)).sum()
         loose = critic.new_zeros(())
         if made.detail is not None:
             if self.spec.texture:
-                loose = self._loose(look.moved(made.detail.bare), compared)
+                loose = part * self._loose(look.moved(made.detail.bare), compared, made)
             else:
-                loose = charbonnier(made.detail.chosen, truth)
+                loose = part * charbonnier(made.detail.chosen, truth)
             student = student + (made.detail.chosen * scale * push).sum() + loose
         own = {
             **self._steady(module, batch, made, draw),
@@ -114,7 +114,7 @@ class Adversarial:
         total = student + critic + sum(own.values(), start=critic.new_zeros(()))
         return {"loss": total, **{name: value.detach() for name, value in shown.items()}}
 
-    def _loose(self, picture: Tensor, compared: Compared) -> Tensor:
+    def _loose(self, picture: Tensor, compared: Compared, made: Made) -> Tensor:
         """What the share of detail is trained by: mean colours and local contrast, wherever in a window they lie."""
         truth = compared.truth
         found = [slopes(picture), *self.setting.features(picture)[:3]]
@@ -123,16 +123,17 @@ class Adversarial:
             F.avg_pool2d(picture, self.block, self.block // 2),
             F.avg_pool2d(truth, self.block, self.block // 2),
         )
-        return colours + self.spec.texture * texture(list(zip(found, wanted, strict=True)), picture.shape[-2])
+        maps = list(zip(found, wanted, strict=True))
+        return colours + self.spec.texture * texture(maps, picture.shape[-2], made.mean)
 
     def _decoded(self, made: Made, truth: Tensor) -> Losses:
         """What latents alone draw, against the truth: bricks under carried pixels cost nothing in what is joined."""
         if not self.spec.decoded or made.detail is None:
             return {}
         own = charbonnier(made.detail.decoded, truth) + self.spec.seams * seams(
-            made.detail.decoded, truth, self.block
+            made.detail.decoded, truth, self.block, made.mean
         )
-        return {"decoded": self.spec.decoded * own}
+        return weighted({"decoded": self.spec.decoded * own}, made.weight)
 
     def _look(self, batch: Conditions, made: Made, draw: Draw) -> _Look:
         """The frozen features of the batch's pictures, at times and with noise that real and made ones share.
@@ -143,8 +144,11 @@ class Adversarial:
         """
         context, pose = self.eyes.condition(batch.source, batch.keypoints)
         low, high = self.spec.times
-        t = low + (high - low) * draw.uniform(len(made.latents), batch.source.device)
-        noise = torch.randn(made.latents.shape, generator=draw.noise).to(batch.source.device)
+        whole = made.batch + made.seconds
+        t = torch.rand(whole, generator=draw.noise)
+        noise = torch.randn((whole, *made.latents.shape[1:]), generator=draw.noise)
+        t, noise = (moved(made.own(each), batch.source.device) for each in (t, noise))
+        t = low + (high - low) * t
         down, right = (int(draw.rng.integers(-(self.block // 2), self.block // 2)) for _ in range(2))
         return _Look(self.eyes, made.like(context), made.like(pose), t, noise, (down, right), self.block // 2)
 
@@ -152,10 +156,16 @@ class Adversarial:
         """How much the first pictures of the batch change when their joints are moved a little."""
         if not self.spec.steady:
             return {}
-        few, recipe = max(1, len(batch.source) // STEADIED), self.setting.job.recipe
-        moved = jittered(batch.keypoints[:few], recipe.train.poses.spread * recipe.image.height, draw.noise)
-        again = module(replace(batch.first(few), keypoints=moved)).drawn[:few]
-        return {"steady": self.spec.steady * charbonnier(again, made.pictures[:few])}
+        recipe, whole = self.setting.job.recipe, max(1, made.batch // STEADIED)
+        pixels = recipe.train.poses.spread * recipe.image.height
+        steps = draw.share.of(torch.randn((whole, *batch.keypoints[0, :, :2].shape), generator=draw.noise))
+        few = len(steps)
+        if not few:  # other processes have them
+            return {"steady": made.latents.new_zeros(())}
+        keypoints = jittered(batch.keypoints[:few], pixels * moved(steps, batch.source.device))
+        again = module(replace(batch.first(few), keypoints=keypoints)).drawn[:few]
+        change = {"steady": self.spec.steady * charbonnier(again, made.pictures[:few])}
+        return weighted(change, draw.share.weight(whole))
 
     def _critic(self, module: nn.Module, fake: list[Tensor], look: _Look, truth: Tensor) -> Tensor:
         """Hinge loss of the heads."""
@@ -168,11 +178,10 @@ class Adversarial:
         return torch.stack(scores).mean()
 
 
-def jittered(keypoints: Tensor, pixels: float, noise: torch.Generator) -> Tensor:
-    """Keypoints f32[B, 133, 3] with every given joint moved by N(0, `pixels`) in x and y."""
-    shift = pixels * torch.randn(keypoints[..., :2].shape, generator=noise).to(keypoints.device)
+def jittered(keypoints: Tensor, steps: Tensor) -> Tensor:
+    """Keypoints f32[B, 133, 3] with every given joint moved by `steps` f32[B, 133, 2] pixels in x and y."""
     given = keypoints[..., 2:]
-    return torch.cat([keypoints[..., :2] + shift * (given > 0), given], dim=-1)
+    return torch.cat([keypoints[..., :2] + steps * (given > 0), given], dim=-1)
 
 
 def trust(critic: Tensor) -> Tensor:
@@ -210,6 +219,11 @@ def shifted(pictures: Tensor, down: int, right: int, most: int) -> Tensor:
     padded = F.pad(pictures, (most,) * 4, mode="replicate")
     top, left = most - down, most - right
     return padded[..., top : top + height, left : left + width]
+
+
+def _norm(own: Tensor, share: Share) -> Tensor:
+    """The norm of what all processes have, but for a factor that they share."""
+    return own.norm() if share.world == 1 else share.mean(own.square().sum()).sqrt()
 
 
 def _mean(scores: list[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from flowpose.distill.student import Conditions, Made, Setting, draw_conditions
 from flowpose.flow import SOLVERS
 from flowpose.model.losses import charbonnier
 from flowpose.optimize import Draw, Losses
+from flowpose.ranks import WHOLE, Share
 from flowpose.spec.recipe import BootstrapDistillation
 
 
@@ -25,9 +26,9 @@ class Bootstrap:
         assert isinstance(setting.spec, BootstrapDistillation)
         self.setting, self.spec = setting, setting.spec
 
-    def draw(self, rng: np.random.Generator, size: int) -> Conditions:
+    def draw(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> Conditions:
         """Fresh conditions."""
-        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size)
+        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size, share)
 
     def losses(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """F(z, d + h) against (d F(z, d) + h v_T) / (d + h), at random d; at d = 0 the target is the teacher's."""

@@ -16,6 +16,7 @@ from flowpose.distill.bootstrap import per_sample
 from flowpose.distill.student import Conditions, Made, Setting, draw_conditions
 from flowpose.flow import interpolate
 from flowpose.optimize import Draw, Losses
+from flowpose.ranks import WHOLE, Share
 from flowpose.spec.recipe import FlowMapDistillation
 
 
@@ -26,9 +27,9 @@ class FlowMap:
         assert isinstance(setting.spec, FlowMapDistillation)
         self.setting, self.spec = setting, setting.spec
 
-    def draw(self, rng: np.random.Generator, size: int) -> Conditions:
+    def draw(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> Conditions:
         """Fresh conditions."""
-        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size)
+        return draw_conditions(self.setting.latents, self.setting.job.recipe.train, rng, size, share)
 
     def losses(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """The squared distance to the identity's right side, weighted down where it is large (MeanFlow, eq. 22)."""
@@ -37,7 +38,7 @@ class FlowMap:
         teacher = self.setting.teacher.to(device)
         with torch.no_grad():
             x_1 = self.setting.reference.to(device).encode(batch.truth)
-            x_0 = torch.randn(x_1.shape, generator=draw.noise).to(device)
+            x_0 = draw.normal(x_1.shape).to(device)
             x_t = interpolate(x_0, x_1, t, self.setting.job.recipe.train.sigma_min)
             context = teacher.context(batch.source)
             pose, _ = teacher.flow.pose_tokens(batch.keypoints, context)

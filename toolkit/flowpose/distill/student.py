@@ -1,4 +1,4 @@
-"""What all distillations share: conditions with their truth, the student as it is trained, losses on pictures.
+"""What all distillations share: conditions with their truth, and the student as it is trained.
 
 The student starts from the teacher's weights, decoder included, because at one step the decoder is half the
 model. Its first evaluation starts at z*, which is zero unless the recipe says otherwise.
@@ -24,13 +24,12 @@ from flowpose.errors import ArtifactError
 from flowpose.evaluate import teacher_middle
 from flowpose.job import Job
 from flowpose.model.autoencoder import STRIDE, Autoencoder, grown
-from flowpose.model.detail import local_mean
 from flowpose.model.generator import Generator, build_detail, build_student, student_autoencoder
-from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.model.weights import STUDENT_SOLVER, load_generator, take_fitting
-from flowpose.optimize import Losses, moved, own_device
-from flowpose.spec.recipe import AdversarialFinish, Distillation, EdgeStudent, TrainSpec
+from flowpose.optimize import moved, own_device
+from flowpose.ranks import WHOLE, Share
+from flowpose.spec.recipe import Distillation, EdgeStudent, TrainSpec
 from flowpose.train.augment import vary_poses
 from flowpose.train.autoencoder import started
 from flowpose.train.features import loss_features
@@ -43,7 +42,7 @@ class Conditions:
 
     `shown` are the sources' pictures, `truth` those of the targets.
     `ends` f32[n, c, h, w] are what the teacher makes of the first n conditions; n may be 0. `window` is the part of
-    the pictures that is made and compared, None for all of them.
+    the pictures that is made and compared, None for all of them. `share` says which part of a batch they are.
     """
 
     source: Tensor
@@ -52,6 +51,7 @@ class Conditions:
     truth: Tensor
     ends: Tensor = field(default_factory=lambda: torch.zeros(0))
     window: Window | None = None
+    share: Share = WHOLE
 
     def on(self, device: torch.device) -> Conditions:
         """The same on a device."""
@@ -63,7 +63,7 @@ class Conditions:
 
     def _each(self, change: Callable[[Tensor], Tensor], ends: Tensor) -> Conditions:
         source, shown, keypoints, truth = map(change, (self.source, self.shown, self.keypoints, self.truth))
-        return Conditions(source, shown, keypoints, truth, ends, self.window)
+        return Conditions(source, shown, keypoints, truth, ends, self.window, self.share)
 
     def looking(self, rng: np.random.Generator, crop: int) -> Conditions:
         """The same with a random window of `crop` pixels a side; 0 for whole pictures."""
@@ -118,11 +118,15 @@ class Carried(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a `Learner` gives: latents (or the mean velocity that was asked for), pictures `drawn`, and detail."""
+    """What a `Learner` gives: latents (or the mean velocity that was asked for), pictures `drawn`, and detail.
+
+    `seconds` is how many second evaluations there are of the whole batch.
+    """
 
     latents: Tensor
     drawn: Tensor
     detail: Carried | None
+    seconds: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +139,8 @@ class Made:
         detail: None without it.
         second: how many have two evaluations.
         window: see `Conditions`.
+        share: which part of the whole batch it is.
+        seconds: how many of the whole batch have two evaluations.
     """
 
     latents: Tensor
@@ -142,6 +148,29 @@ class Made:
     detail: Carried | None = None
     second: int = 0
     window: Window | None = None
+    share: Share = WHOLE
+    seconds: int = 0
+
+    @property
+    def batch(self) -> int:
+        """Conditions of the whole batch."""
+        return (len(self.latents) - self.second) * self.share.world
+
+    @property
+    def weight(self) -> float:
+        """What a mean over what was made here counts, so that the mean over processes is that of the whole batch."""
+        return len(self.latents) * self.share.world / (self.batch + self.seconds)
+
+    def mean(self, own: Tensor) -> Tensor:
+        """The mean over what was made of the whole batch, without gradient, of the mean over what was made here."""
+        return self.share.mean(self.weight * own)
+
+    def own(self, whole: Tensor) -> Tensor:
+        """Of rows for all that was made of the whole batch, those of what was made here."""
+        batch = self.batch
+        return torch.cat(
+            [self.share.of(whole[:batch]), self.share.after(batch - self.seconds).of(whole[batch:])]
+        )
 
     @cached_property
     def pictures(self) -> Tensor:
@@ -268,12 +297,16 @@ class Learner(nn.Module):
             return Output(velocity, x.new_zeros(0), None)
         noise = student.noise.expand(len(batch.source), -1, -1, -1)
         latents, shown = [noise + self._velocity(noise, 0.0, 1.0, context, pose)], batch.shown
-        if self.share:
-            part = slice(len(noise) - max(1, round(self.share * len(noise))), None)
+        whole = len(noise) * batch.share.world
+        seconds = max(1, round(self.share * whole)) if self.share else 0
+        own = batch.share.after(whole - seconds).count(seconds)
+        if own:
+            part = slice(len(noise) - own, None)
             latents.append(self._second(noise[part], context[part], pose[part]))
             shown = torch.cat([shown, shown[part]])
             where = where if where is None else torch.cat([where, where[part]])
-        return drawn(student, torch.cat(latents), where, shown, batch.window)
+        made = drawn(student, torch.cat(latents), where, shown, batch.window)
+        return made._replace(seconds=seconds)
 
     def _second(self, noise: Tensor, context: Tensor, pose: Tensor) -> Tensor:
         """The end of two evaluations; the first is held fixed, since it has losses of its own."""
@@ -304,20 +337,26 @@ def drawn(
 def made_by(module: nn.Module, batch: Conditions) -> Made:
     """What the student makes of a batch."""
     found: Output = module(batch)
-    return Made(*found, second=len(found.drawn) - len(batch.source), window=batch.window)
+    latents, pictures, detail, seconds = found
+    second = len(pictures) - len(batch.source)
+    return Made(latents, pictures, detail, second, batch.window, batch.share, seconds)
 
 
-def draw_conditions(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Conditions:
-    """`size` fresh conditions with their truth."""
+def draw_conditions(
+    latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int, share: Share = WHOLE
+) -> Conditions:
+    """`size` fresh conditions with their truth; of all, the share."""
     sources, targets = draw_sets(latents.pictures, rng, size, 1)
     mirrored = (rng.random(size) < 0.5) & spec.flip
     plain = latents.poses(targets[:, 0], mirrored)
-    shown = vary_poses(plain, rng, spec.poses, latents.pictures.images.shape[1])
+    shown = share.of(vary_poses(plain, rng, spec.poses, latents.pictures.images.shape[1]))
+    sources, ends, mirrored = (share.of(each) for each in (sources, targets[:, 0], mirrored))
     return Conditions(
         source=latents.pick(sources, mirrored),
         shown=pictures_of(latents, sources, mirrored),
         keypoints=torch.from_numpy(shown),
-        truth=pictures_of(latents, targets[:, 0], mirrored),
+        truth=pictures_of(latents, ends, mirrored),
+        share=share,
     )
 
 
@@ -325,46 +364,3 @@ def pictures_of(latents: Latents, numbers: NDArray[np.int64], mirrored: NDArray[
     """f32[n, 3, H, W] pictures, some of them mirrored."""
     images = latents.pictures.images[numbers]
     return to_tensor(np.where(mirrored[:, None, None, None], images[:, :, ::-1], images))
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """Made pictures beside the true ones, both f32[B, 3, H, W], and the feature maps of either, made when asked for."""
-
-    pictures: Tensor
-    truth: Tensor
-    features: Features
-
-    @cached_property
-    def found(self) -> Sequence[Tensor]:
-        """The maps of what was made, with their gradient."""
-        return self.features(self.pictures)
-
-    @cached_property
-    def wanted(self) -> Sequence[Tensor]:
-        """The maps of the truth."""
-        with torch.no_grad():
-            return self.features(self.truth)
-
-
-def truth_losses(compared: Compared, spec: Distillation | AdversarialFinish) -> Losses:
-    """Pixel, edge and feature losses to the truth, and `real`, the weighted sum of those that have a weight."""
-    pictures, truth = compared.pictures, compared.truth
-    found = {"pixel": charbonnier(pictures, truth)}
-    if spec.gradient:
-        found["edges"] = spec.gradient * gradient(pictures, truth)
-    if spec.feature:
-        found["feature"] = spec.feature * feature(compared.found, compared.wanted)
-    return {"real": spec.truth * torch.stack(list(found.values())).sum(), **found}
-
-
-def carried_loss(made: Made, truth: Tensor, weight: float) -> Losses:
-    """The weighted pixel loss of what was carried, alone; nothing where nothing was.
-
-    Local means are compared as well: pixels alone do not tell a limb that is some pixels off which way to go.
-    """
-    if made.detail is None:
-        return {}
-    pixels = made.detail.pixels
-    coarse = charbonnier(local_mean(pixels), local_mean(truth))
-    return {"carried": weight * (charbonnier(pixels, truth) + coarse)}

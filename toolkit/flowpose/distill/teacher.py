@@ -17,6 +17,7 @@ from flowpose.distill.student import Conditions, Output, Setting, drawn
 from flowpose.distill.trajectory import teacher_ends
 from flowpose.model.generator import Generator, new_detail
 from flowpose.model.weights import TEACHER_GRID, TEACHER_SOLVER
+from flowpose.ranks import WHOLE, Share
 from flowpose.spec.recipe import TeacherFinish, TrajectoryDistillation
 
 
@@ -51,7 +52,7 @@ def teacher_spec(spec: TeacherFinish) -> TrajectoryDistillation:
 def with_detail(teacher: Generator, spec: TeacherFinish) -> Generator:
     """The teacher with a decoder of its own and new detail, both open to training."""
     torch.manual_seed(spec.optim.seed)
-    detail = new_detail(teacher.flow, teacher.autoencoder)
+    detail = new_detail(teacher.flow, teacher.autoencoder, spec.sharpen)
     if spec.texture:
         detail.open()
     autoencoder = copy.deepcopy(teacher.autoencoder)
@@ -66,7 +67,7 @@ def solved_conditions(setting: Setting) -> Conditioned:
     assert isinstance(setting.spec, TrajectoryDistillation)
     points = teacher_ends(setting, setting.spec)
 
-    def draw(rng: np.random.Generator, size: int) -> Conditions:
-        return points.conditions(setting.latents, rng.integers(len(points.ends), size=size))
+    def draw(rng: np.random.Generator, size: int, share: Share = WHOLE) -> Conditions:
+        return points.conditions(setting.latents, rng.integers(len(points.ends), size=size), share)
 
     return draw

@@ -15,17 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowpose.data import draw_sets
-from flowpose.distill.student import Conditions, Made, Setting, decode, draw_conditions, pictures_of
+from flowpose.distill.compared import weighted
+from flowpose.distill.student import (
+    Conditions,
+    Made,
+    Setting,
+    decode,
+    draw_conditions,
+    pictures_of,
+)
 from flowpose.flow import end_dense
 from flowpose.model.autoencoder import grown
 from flowpose.model.losses import charbonnier, feature, gradient
 from flowpose.optimize import Draw, Losses, own_device, save
-from flowpose.progress import tracking
+from flowpose.ranks import WHOLE, Share, by_main, current, dealt
 from flowpose.spec.recipe import TrainSpec, TrajectoryDistillation
 from flowpose.train.augment import vary_poses
 from flowpose.train.teacher import Latents
 
 CHUNK = 16  # conditions solved at once
+SAVED = 8  # chunks between two looks at the disk
 TRAJECTORIES = "trajectories.pt"
 
 
@@ -46,8 +55,9 @@ class EndPoints:
     keypoints: NDArray[np.float32]
     ends: Tensor
 
-    def conditions(self, latents: Latents, chosen: NDArray[np.int64]) -> Conditions:
-        """Some of them, with their ends."""
+    def conditions(self, latents: Latents, chosen: NDArray[np.int64], share: Share = WHOLE) -> Conditions:
+        """The share of some of them, with their ends."""
+        chosen = share.of(chosen)
         sources, mirrored = self.sources[chosen], self.mirrored[chosen]
         return Conditions(
             source=latents.pick(sources, mirrored),
@@ -55,6 +65,7 @@ class EndPoints:
             keypoints=torch.from_numpy(self.keypoints[chosen]),
             truth=pictures_of(latents, self.targets[chosen], mirrored),
             ends=self.ends[torch.from_numpy(chosen)],
+            share=share,
         )
 
 
@@ -70,23 +81,29 @@ def draw_to_solve(latents: Latents, spec: TrajectoryDistillation, train: TrainSp
 
 @torch.no_grad()
 def teacher_ends(setting: Setting, spec: TrajectoryDistillation) -> EndPoints:
-    """The teacher's end points; kept in the work folder chunk by chunk, so a killed run goes on."""
+    """The teacher's end points; kept in the work folder chunk by chunk, so a killed run goes on.
+
+    Several processes solve a chunk each at a time.
+    """
     job, latents = setting.job, setting.latents
     drawn = draw_to_solve(latents, spec, job.recipe.train)
     path = job.work / TRAJECTORIES
-    done: list[Tensor] = list(torch.load(path, weights_only=True)["ends"]) if path.exists() else []
-    device = own_device()
+    there: list[Tensor] = by_main(
+        lambda: list(torch.load(path, weights_only=True)["ends"]) if path.exists() else []
+    )
+    device, chunks = own_device(), -(-len(drawn.sources) // CHUNK)
     solver = setting.teacher.on_grid(end_dense(spec.intervals), "heun").to(device)
-    chunks = range(0, len(drawn.sources), CHUNK)
-    with tracking("trajectories", len(chunks), len(done)) as advance:
-        for number, start in list(enumerate(chunks))[len(done) :]:
-            part = slice(start, start + CHUNK)
-            context = solver.context(latents.pick(drawn.sources[part], drawn.mirrored[part]).to(device))
-            keypoints = torch.from_numpy(drawn.keypoints[part]).to(device)
-            done.append(solver.latents(context, keypoints).cpu())
-            advance(number + 1)
-            if (number + 1) % 8 == 0 or number + 1 == len(chunks):
-                save({"ends": done}, path)
+
+    def solved(number: int) -> Tensor:
+        part = slice(number * CHUNK, (number + 1) * CHUNK)
+        context = solver.context(latents.pick(drawn.sources[part], drawn.mirrored[part]).to(device))
+        return solver.latents(context, torch.from_numpy(drawn.keypoints[part]).to(device)).cpu()
+
+    done, saved = there, len(there)
+    for done in dealt("trajectories", chunks, solved, there):
+        if current().main and (len(done) - saved >= SAVED or len(done) == chunks):
+            save({"ends": done}, path)
+            saved = len(done)
     setting.teacher.cpu()
     return replace(drawn, ends=torch.cat(done))
 
@@ -99,28 +116,36 @@ class Trajectory:
         self.setting, self.spec = setting, setting.spec
         self.points = teacher_ends(setting, setting.spec) if setting.spec.solved else None
 
-    def draw(self, rng: np.random.Generator, size: int) -> Conditions:
+    def draw(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> Conditions:
         """The first `solved` share of the batch has the teacher's end points."""
         latents, train = self.setting.latents, self.setting.job.recipe.train
         if self.points is None:
-            return draw_conditions(latents, train, rng, size)
+            return draw_conditions(latents, train, rng, size, share)
         points = self.points
-        chosen = rng.integers(len(points.ends), size=min(max(1, round(self.spec.solved * size)), size - 1))
-        fresh = draw_conditions(latents, train, rng, max(1, size - len(chosen)))
-        known = points.conditions(latents, chosen)
+        chosen = rng.integers(len(points.ends), size=self._solved(size))
+        rest = max(1, size - len(chosen))
+        fresh = draw_conditions(latents, train, rng, rest, share.after(len(chosen)))
+        known = points.conditions(latents, chosen, share)
         return Conditions(
             source=torch.cat([known.source, fresh.source]),
             shown=torch.cat([known.shown, fresh.shown]),
             keypoints=torch.cat([known.keypoints, fresh.keypoints]),
             truth=torch.cat([known.truth, fresh.truth]),
             ends=known.ends,
+            share=share,
         )
+
+    def _solved(self, size: int) -> int:
+        """How many of a whole batch have end points."""
+        return min(max(1, round(self.spec.solved * size)), size - 1)
 
     def losses(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """To the teacher's end points: in latents, pixels, edges and features."""
         spec, solved = self.spec, len(batch.ends)
-        if not solved:
+        if self.points is None:
             return {}
+        if not solved:  # other processes have them
+            return {name: made.latents.new_zeros(()) for name in ("teacher", "latent")}
         reference = self.setting.reference
         pictures = made.pictures[:solved]
         with torch.no_grad():
@@ -129,4 +154,5 @@ class Trajectory:
         latent = charbonnier(made.latents[:solved], batch.ends)
         far = feature(self.setting.features(pictures), wanted)
         teacher = charbonnier(pictures, aim) + gradient(pictures, aim) + spec.feature * far
-        return {"teacher": spec.teacher * teacher, "latent": spec.latent * latent}
+        found = {"teacher": spec.teacher * teacher, "latent": spec.latent * latent}
+        return weighted(found, batch.share.weight(self._solved(made.batch)))

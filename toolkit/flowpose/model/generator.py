@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flowpose.flow import solve
 from flowpose.model.autoencoder import STRIDE, Autoencoder, Decoder, Encoder
-from flowpose.model.detail import Detail, packed, unpacked
+from flowpose.model.detail import Detail, packed, sharpened, unpacked
 from flowpose.model.edge import EdgeNetwork
 from flowpose.model.pretrained import build_pretrained
 from flowpose.model.pruning import keep_blocks, with_narrow_decoder
@@ -96,14 +96,16 @@ def build_student(
 
 def build_detail(spec: Distillation, flow: Network, autoencoder: Autoencoder) -> Detail | None:
     """A new `Detail` for a student's network where the spec wants one."""
-    return new_detail(flow, autoencoder) if spec.detail else None
+    return new_detail(flow, autoencoder, spec.sharpen) if spec.detail else None
 
 
-def new_detail(flow: Network, autoencoder: Autoencoder) -> Detail:
+def new_detail(flow: Network, autoencoder: Autoencoder, sharpen: float) -> Detail:
     """A new `Detail` for a network and the decoder of its latents."""
     pitch = STRIDE * flow.patch
     size = (flow.grid[0] * pitch, flow.grid[1] * pitch)
-    return Detail(flow.latents, flow.grid, flow.patch, size, shrink=autoencoder.shrink)
+    made = Detail(flow.latents, flow.grid, flow.patch, size, shrink=autoencoder.shrink)
+    made.sharpen = sharpen
+    return made
 
 
 class Generator(nn.Module):
@@ -150,7 +152,8 @@ class Generator(nn.Module):
         context = self.flow.source(latents)
         if self.detail is None or pictures is None:
             return context  # type: ignore[no-any-return]
-        return torch.cat([context, packed(pictures, self.pitch, context.shape[-1])], dim=1)
+        sharp = sharpened(pictures, self.detail.sharpen)
+        return torch.cat([context, packed(sharp, self.pitch, context.shape[-1])], dim=1)
 
     def split(self, context: Tensor) -> tuple[Tensor, Tensor | None]:
         """The layers of the flow, and the source pictures f32[B, 3, H, W] where there is detail."""

@@ -1,8 +1,11 @@
-"""Losses between pictures f32[B, 3, H, W] in -1..1; each returns a scalar."""
+"""Losses between pictures f32[B, 3, H, W] in -1..1; each returns a scalar.
+
+Where a loss is more than a mean over pictures, `mean` makes a number of the whole batch of these pictures' one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +38,16 @@ def feature(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
 WINDOW, STEP = 16, 4  # pixels
 
 
-def texture(maps: Sequence[tuple[Tensor, Tensor]], height: int) -> Tensor:
+def _as_it_is(own: Tensor) -> Tensor:
+    """The mean of a batch whose pictures are all here."""
+    return own
+
+
+Mean = Callable[[Tensor], Tensor]
+"""A mean over these pictures -> that over all pictures of the batch, without gradient."""
+
+
+def texture(maps: Sequence[tuple[Tensor, Tensor]], height: int, mean: Mean = _as_it_is) -> Tensor:
     """How far the local contrast of maps (found, wanted), f32[B, c, h, w] each, is from what is wanted.
 
     A stripe that is half a period off costs L1 more than no stripe at all, so L1 alone paints clothes in their mean
@@ -50,7 +62,7 @@ def texture(maps: Sequence[tuple[Tensor, Tensor]], height: int) -> Tensor:
     for found, wanted in maps:
         stride = height // found.shape[-2]
         own, true = (_deviation(each.float(), stride) for each in (found, wanted))
-        parts.append((own - true).abs().mean() / true.mean().clamp_min(1e-4))
+        parts.append((own - true).abs().mean() / mean(true.mean()).clamp_min(1e-4))
     return torch.stack(parts).mean()
 
 
@@ -67,7 +79,7 @@ def slopes(x: Tensor) -> Tensor:
     return torch.cat([x[..., :-1, 1:] - corner, x[..., 1:, :-1] - corner], dim=1)
 
 
-def seams(found: Tensor, wanted: Tensor, block: int) -> Tensor:
+def seams(found: Tensor, wanted: Tensor, block: int, mean: Mean = _as_it_is) -> Tensor:
     """How unevenly the contrast of pictures lies over the places of their blocks, against that of the wanted ones.
 
     Contrast that stands at the same place of every block is the cheapest that latents of blocks can draw: steps at the
@@ -75,7 +87,7 @@ def seams(found: Tensor, wanted: Tensor, block: int) -> Tensor:
     a true picture all places have about as much.
     """
     own, true = (_by_place(slopes(x.float()).abs(), block) for x in (found, wanted))
-    level = true.mean().clamp_min(1e-4)
+    level = mean(true.mean()).clamp_min(1e-4)
     return (
         (own - own.mean((2, 3), keepdim=True)) - (true - true.mean((2, 3), keepdim=True))
     ).abs().mean() / level

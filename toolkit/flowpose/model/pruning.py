@@ -65,7 +65,7 @@ def narrowed(decoder: Decoder, widths: Sequence[int]) -> Decoder:
 def _streams(decoder: Decoder, widths: Sequence[int]) -> list[Tensor]:
     """Which channels are kept of each width, coarsest first: by the norms of all that is added to them."""
     sums: list[Tensor] = []
-    for layer in decoder.layers[:-1]:  # the last convolution writes colours
+    for layer in list(decoder.layers)[:-1]:  # the last convolution writes colours
         if isinstance(layer, Residual):
             sums[-1] = sums[-1] + _norms(layer.second)
         elif isinstance(layer, Upsample | nn.Conv2d):

@@ -30,6 +30,7 @@ from flowpose.spec.recipe import (
     FlowMapDistillation,
     ImageSpec,
     PretrainedAutoencoderSpec,
+    TeacherFinish,
     TrajectoryDistillation,
     TransformerSpec,
 )
@@ -83,7 +84,8 @@ def student_spec(artifact: Artifact) -> Distillation:
     where = str(artifact.path)
     if artifact.manifest.stage["name"] == "regressor":
         part = part_of(artifact, "regressor")
-        return Distillation.parse({name: part[name] for name in ("student", "detail", "optim")}, where)
+        kept = ("student", "detail", "sharpen", "optim")
+        return Distillation.parse({name: part[name] for name in kept if name in part}, where)
     part = part_of(artifact, "distill")
     return DISTILLATIONS[part["method"]].parse(part, where)
 
@@ -103,9 +105,10 @@ def load_generator(artifact: Artifact) -> Generator:
     model = TransformerSpec.parse(part_of(artifact, "model"), where)
     if artifact.manifest.kind == "model":
         flow = build_flow(model, image, autoencoder)
-        detail = (
-            new_detail(flow, autoencoder) if artifact.manifest.stage["name"] == "teacher_finish" else None
-        )
+        detail = None
+        if artifact.manifest.stage["name"] == "teacher_finish":
+            own = TeacherFinish.parse(part_of(artifact, "teacher_finish"), where)
+            detail = new_detail(flow, autoencoder, own.sharpen)
         generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER, detail)
     else:
         spec = student_spec(artifact)

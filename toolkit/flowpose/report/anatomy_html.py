@@ -17,10 +17,8 @@ STYLE = """
 svg{display:block}.share{width:100%;height:1.6rem}.bar{width:7rem;height:.7rem}.scales{width:9rem;height:1.5rem}
 .every{width:100%;height:7rem}.axis{display:flex;justify-content:space-between;color:var(--soft);font-size:.8rem}
 .codes{fill:var(--good)}.float{fill:var(--soft)}.product{fill:var(--soft);opacity:.45}
-.key{display:inline-block;margin-right:1.2rem}
-.key svg{display:inline-block;width:.8rem;height:.8rem;margin-right:.35rem}
+.key svg{display:inline-block}
 dt{font-weight:600}dd{margin:0 0 .4rem;color:var(--soft)}
-@media (max-width:40rem){body{padding:1rem .7rem 3rem}th,td{padding:.3rem .45rem}table{font-size:.8rem}}
 """
 
 
@@ -99,7 +97,7 @@ def _work(layers: Sequence[Layer]) -> str:
     for look, text in LOOKS.items():
         part = BAR * sum(layer["macs"] for layer in layers if _look(layer) == look) / total
         rects += _rect(look, left, part, HEIGHT)
-        square = f'<svg viewBox="0 0 10 10">{_rect(look, 0, 10, HEIGHT)}</svg>'
+        square = f'<svg viewBox="0 0 10 10" aria-hidden="true">{_rect(look, 0, 10, HEIGHT)}</svg>'
         keys += f'<span class="key">{square}{escape(text)} {part:.1f} %</span>'
         left += part
     return f"{_drawing('share', BAR, rects, 'share of multiply-accumulates')}<p>{keys}</p>"
@@ -158,7 +156,7 @@ def _layers(layers: Sequence[Layer]) -> str:
         "input scale",
     )  # fmt: skip
     bounds, most = _bounds(layers), max(layer["macs"] for layer in layers) or 1
-    return table(heads, [_row(layer, bounds, most) for layer in layers])
+    return table(heads, [_row(layer, bounds, most) for layer in layers], label="layers", sortable=True)
 
 
 def _row(layer: Layer, bounds: tuple[int, int], most: int) -> tuple[str, ...]:

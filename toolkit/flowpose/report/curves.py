@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34  # margins, pixels
 POINTS = 400  # of a curve, at most
-COLOURS = ("#3b78c3", "#d1603d", "#3f9a5b", "#8b5fb8", "#b8912a", "#2f9aa0", "#c25490", "#77808c")
+COLOURS = ("#3b78c3", "#d1603d", "#3f9a5b", "#8b5fb8", "#a17d1d", "#2f9aa0", "#c25490", "#77808c")
 SHARES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)  # where the axis of shares is marked
 
 
@@ -71,8 +71,8 @@ def timeline(values: Sequence[float], number: int = 0) -> str:
 def legend(names: Sequence[str]) -> str:
     """Returns which colour is which, as HTML."""
     keys = "".join(
-        f'<span class="key"><svg viewBox="0 0 10 10"><rect width="10" height="10" fill="{colour(number)}"/></svg>'
-        f"{escape(name)}</span>"
+        '<span class="key"><svg viewBox="0 0 10 10" aria-hidden="true">'
+        f'<rect width="10" height="10" fill="{colour(number)}"/></svg>{escape(name)}</span>'
         for number, name in enumerate(names)
     )
     return f"<p>{keys}</p>"

@@ -1,27 +1,33 @@
-"""The report of a run: one HTML file that needs nothing beside it."""
+"""What all pages share: the house's style, tables, sections and pictures; a page needs nothing beside it.
+
+A page reads without its script, which only sorts tables and opens what is folded before it is printed. Its content
+security policy lets nothing be loaded and runs nothing but what is named by its digest here.
+"""
 
 from __future__ import annotations
 
 import base64
-import json
+import hashlib
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpose import image
-from flowpose.spec.manifest import Ancestor, Contestant, GateResult, Measurement
+from flowpose.spec.manifest import Contestant
 
 Bytes = NDArray[np.uint8]
+LONG = 60  # characters of a cell that are broken into lines
 Table = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """One line of the waterfall table: what a stage's model costs and how good it is; None if not measured.
+    """One form of a model, a line of the table of forms: what it costs and how good it is; None if not measured.
 
     Attributes:
         steps: evaluations of the network a frame.
@@ -48,23 +54,6 @@ class StageRow:
     jitter: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What the manifests of a run hold beside the table and the pictures.
-
-    Attributes:
-        contest: what was timed when the engine's precision and backend were chosen.
-        gates: limits and whether they held.
-        measurements: everything measured.
-        history: ancestors with their configurations, oldest first.
-    """
-
-    contest: Sequence[Contestant] = ()
-    gates: Sequence[GateResult] = ()
-    measurements: Sequence[Measurement] = ()
-    history: Sequence[Ancestor] = ()
-
-
 # Heading and digits after the point of StageRow's fields, in their order.
 COLUMNS: tuple[tuple[str, int], ...] = (
     ("stage", 0),
@@ -83,32 +72,73 @@ COLUMNS: tuple[tuple[str, int], ...] = (
 )
 
 STYLE = """
-:root{--paper:#fff;--ink:#1c1e22;--soft:#5d6470;--line:#dfe2e7;--band:#f5f6f8;--good:#14743f;--bad:#b3261e}
-@media (prefers-color-scheme:dark){:root{--paper:#15171a;--ink:#e7e9ec;--soft:#9aa2ae;--line:#2e3238;
---band:#1d2024;--good:#5fce8f;--bad:#ff8a80}}
+:root{color-scheme:light dark;--paper:#fff;--ink:#1c1e22;--soft:#565d68;--line:#dfe2e7;--band:#f5f6f8;--good:#14743f;
+--warn:#855400;--bad:#b3261e;--bar:#3b78c3;--gone:#c9d3e0;--link:#1a5fa8}
+@media (prefers-color-scheme:dark){:root{--paper:#15171a;--ink:#e7e9ec;--soft:#a3abb7;--line:#2e3238;
+--band:#1d2024;--good:#5fce8f;--warn:#f0b64a;--bad:#ff8a80;--bar:#5b97dd;--gone:#3a4350;--link:#8ab8f0}}
 *{box-sizing:border-box}
+html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0 auto;max-width:76rem;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);
-font:16px/1.5 system-ui,sans-serif}
-h1{font-size:1.6rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}
-p{margin:.3rem 0;color:var(--soft)}
-.scroll{overflow-x:auto}
+font:16px/1.5 system-ui,sans-serif;overflow-wrap:break-word}
+h1{font-size:1.6rem;line-height:1.25;margin:0 0 .25rem}h2{font-size:1.15rem;margin:2.4rem 0 .6rem}
+h3{font-size:1rem;margin:1.4rem 0 .4rem}
+p{margin:.3rem 0;color:var(--soft)}a{color:var(--link)}
+.scroll{overflow-x:auto}.scroll:focus-visible{outline:2px solid var(--bar);outline-offset:2px}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
 th,td{padding:.35rem .8rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left}
+thead th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left}
+tbody th{font-weight:400}
+table.tight th,table.tight td{padding-left:.45rem;padding-right:.45rem}
 table.words td,table.words th{text-align:left}
+td.long{white-space:normal;min-width:16rem;text-align:left}
 tbody tr:nth-child(even){background:var(--band)}
-.good{color:var(--good)}.bad{color:var(--bad);font-weight:600}
+th button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer}
+th[aria-sort=ascending] button::after{content:" \\2191"}th[aria-sort=descending] button::after{content:" \\2193"}
+.good{color:var(--good)}.warn{color:var(--warn);font-weight:600}.bad{color:var(--bad);font-weight:600}
 figure{margin:0 0 1.2rem}img{max-width:100%;height:auto;background:#fff;border:1px solid var(--line)}
 figcaption{color:var(--soft);font-size:.9rem}
 details{margin:.4rem 0}summary{cursor:pointer}
 pre{overflow-x:auto;background:var(--band);padding:.7rem;font-size:.8rem}
 code{font-size:.85rem}
+svg.chart{width:100%;min-width:34rem;max-width:46rem;height:auto;display:block}
+.key{display:inline-block;margin-right:1.2rem}.key svg{width:.8rem;height:.8rem;margin-right:.35rem}
+@media (max-width:40rem){body{padding:1rem .8rem 3rem}th,td{padding:.3rem .5rem}table{font-size:.82rem}}
+@media print{:root{--paper:#fff;--ink:#000;--soft:#333;--line:#bbb;--band:#fff;--good:#14743f;--warn:#855400;
+--bad:#b3261e;--bar:#3b78c3;--gone:#c9d3e0;--link:#000}
+body{max-width:none;padding:0;font-size:9.5pt}nav{display:none}.scroll{overflow:visible}
+table{font-size:7.5pt}th,td{padding:.15rem .35rem;white-space:normal}h2,h3{break-after:avoid}
+tr,figure,pre{break-inside:avoid}img{max-height:24cm;width:auto}pre{white-space:pre-wrap;overflow-wrap:anywhere}svg.chart{min-width:0}}
+"""
+
+SCRIPT = """
+for (const table of document.querySelectorAll('table.sortable')) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, at) => {
+    if (!head.textContent) return;
+    const button = document.createElement('button');
+    button.type = 'button'; button.textContent = head.textContent; button.title = 'sort by this column';
+    head.replaceChildren(button);
+    button.addEventListener('click', () => {
+      const sign = head.getAttribute('aria-sort') === 'ascending' ? -1 : 1;
+      heads.forEach((each) => each.removeAttribute('aria-sort'));
+      head.setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
+      const read = (row) => row.cells[at].textContent.trim();
+      const order = (a, b) => {
+        const [x, y] = [read(a), read(b)], [p, q] = [parseFloat(x), parseFloat(y)];
+        if (isNaN(p) !== isNaN(q)) return isNaN(p) ? 1 : -1;
+        return sign * (isNaN(p) ? x.localeCompare(y) : p - q);
+      };
+      body.append(...[...body.rows].sort(order));
+    });
+  });
+}
+addEventListener('beforeprint', () => document.querySelectorAll('details').forEach((each) => { each.open = true; }));
 """
 
 
 def number(value: object, digits: int) -> str:
-    """Returns a value as the tables show it: a dash for None, `digits` after the point for a float."""
-    if value is None:
+    """Returns a value as the tables show it: a dash for None and what is not finite, `digits` after the point."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
@@ -119,14 +149,46 @@ class Markup(str):
     __slots__ = ()
 
 
-def table(heads: Sequence[str], rows: Table, *, words: bool = False) -> str:
-    """Returns an HTML table; texts other than Markup are escaped, `words` sets all columns to the left."""
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join("<tr>" + "".join(f"<td>{_cell(each)}</td>" for each in row) + "</tr>" for row in rows)
-    style = ' class="words"' if words else ""
-    return (
-        f'<div class="scroll"><table{style}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+def table(
+    heads: Sequence[str],
+    rows: Table,
+    *,
+    words: bool = False,
+    label: str = "",
+    sortable: bool = False,
+    tight: bool = False,
+) -> str:
+    """Returns an HTML table that scrolls inside itself; texts other than Markup are escaped.
+
+    Args:
+        heads, rows: the first cell of a row is its heading.
+        words: set all columns to the left.
+        label: what the table holds, for those who hear the page.
+        sortable: a click on a heading sorts by it, where the page's script may run.
+        tight: many columns, set closer together.
+    """
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+    looks = " ".join(name for name, on in (("words", words), ("sortable", sortable), ("tight", tight)) if on)
+    style = f' class="{looks}"' if looks else ""
+    return wide(
+        f"<table{style}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>", label or ", ".join(heads)
     )
+
+
+def wide(body: str, label: str) -> str:
+    """Returns HTML in a box that scrolls sideways where the page is narrower, by keyboard too."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{body}</div>'
+
+
+def _cells(row: Sequence[str]) -> str:
+    first, *rest = row
+    return f'<th scope="row">{_cell(first)}</th>' + "".join(map(_data, rest))
+
+
+def _data(text: str) -> str:
+    long = len(text) > LONG and not isinstance(text, Markup)
+    return f'<td class="long">{_cell(text)}</td>' if long else f"<td>{_cell(text)}</td>"
 
 
 def _cell(text: str) -> str:
@@ -134,26 +196,13 @@ def _cell(text: str) -> str:
 
 
 def section(title: str, body: str) -> str:
-    """Returns a heading and what stands under it; nothing where there is nothing."""
-    return f"<h2>{escape(title)}</h2>\n{body}\n" if body else ""
+    """Returns a heading, which links can lead to, and what stands under it; nothing where there is nothing."""
+    return f'<h2 id="{anchor(title)}">{escape(title)}</h2>\n{body}\n' if body else ""
 
 
-def _waterfall(rows: Sequence[StageRow]) -> str:
-    cells = [[number(v, d) for v, (_, d) in zip(astuple(row), COLUMNS, strict=True)] for row in rows]
-    return table([head for head, _ in COLUMNS], cells) if rows else ""
-
-
-def _gates(gates: Sequence[GateResult]) -> str:
-    rows: list[str] = []
-    for gate in gates:
-        verdict = "passed" if gate.passed else f"waived: {gate.waived}" if gate.waived else "failed"
-        look = "good" if gate.passed else "bad"
-        cells = (gate.stage, gate.metric, f"{gate.value:.4g}", f"{gate.limit:.4g}")
-        texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        rows.append(f'<tr>{texts}<td class="{look}">{escape(verdict)}</td></tr>')
-    heads = "".join(f"<th>{head}</th>" for head in ("stage", "metric", "value", "limit", "result"))
-    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table>{body}</table></div>' if rows else ""
+def anchor(title: str) -> str:
+    """Returns the id of a section: its title in small letters and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 CONTEST = (
@@ -183,103 +232,48 @@ def contest_cells(contest: Sequence[Contestant]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def _contest(contest: Sequence[Contestant]) -> str:
-    return table(CONTEST, contest_cells(contest), words=True) if contest else ""
+def contest_table(contest: Sequence[Contestant]) -> str:
+    """Returns the candidates that were timed when an engine's precision and backend were chosen."""
+    return table(CONTEST, contest_cells(contest), words=True, label="candidates") if contest else ""
 
 
-def _measured(measurements: Sequence[Measurement]) -> str:
-    heads = ("stage", "metric", "value", "unit", "n", "set", "against", "device")
-    rows = [
-        (m.stage, m.metric, f"{m.value:.4g}", m.unit, str(m.n), m.set, m.against or "", m.device)
-        for m in measurements
-    ]
-    return table(heads, rows, words=True) if rows else ""
-
-
-def _history(history: Sequence[Ancestor]) -> str:
-    parts: list[str] = []
-    for own in history:
-        config = escape(json.dumps(own.stage, indent=1, sort_keys=True, default=str))
-        head = f"{escape(own.kind)} <code>{escape(own.key[:12])}</code> {escape(own.name)}"
-        parts.append(f"<details><summary>{head}</summary><pre>{config}</pre></details>")
-    return "".join(parts)
-
-
-def picture_url(picture: Bytes) -> str:
-    """Returns a picture u8[H,W,3] as a data: URL (PNG).
+def picture_url(picture: Bytes, kind: str = ".webp") -> str:
+    """Returns a picture u8[H,W,3] as a data: URL.
 
     Raises:
         ImageError: not u8[H,W,3].
     """
-    return "data:image/png;base64," + base64.b64encode(image.encode(picture, ".png")).decode("ascii")
+    data = base64.b64encode(image.encode(picture, kind)).decode("ascii")
+    return f"data:image/{kind.removeprefix('.')};base64,{data}"
 
 
-def _figures(pictures: Mapping[str, Bytes]) -> str:
+def figures(pictures: Mapping[str, Bytes]) -> str:
+    """Returns pictures u8[H,W,3] under their captions, which also are what is said of them to who cannot see them."""
     parts: list[str] = []
     for text, picture in pictures.items():
-        shown = f'<img alt="{escape(text)}" src="{picture_url(picture)}">'
+        height, width = picture.shape[:2]
+        shown = f'<img alt="{escape(text)}" width="{width}" height="{height}" src="{picture_url(picture)}">'
         parts.append(f"<figure>{shown}<figcaption>{escape(text)}</figcaption></figure>")
     return "".join(parts)
 
 
-def page(
-    title: str,
-    rows: Sequence[StageRow],
-    pictures: Mapping[str, Bytes],
-    *,
-    evidence: Evidence = Evidence(),
-    facts: Mapping[str, str] | None = None,
-) -> str:
-    """Returns the report as one HTML text; see `write_html`."""
-    facts_table = table(("what", "value"), list((facts or {}).items()), words=True) if facts else ""
-    body = (
-        section("Stages", _waterfall(rows))
-        + section("Pictures", _figures(pictures))
-        + section("Gates", _gates(evidence.gates))
-        + section("Why this precision", _contest(evidence.contest))
-        + section("Facts", facts_table)
-        + section("Measurements", _measured(evidence.measurements))
-        + section("Made from", _history(evidence.history))
-    )
-    return document(title, body)
-
-
 def document(title: str, body: str, style: str = "") -> str:
     """Returns a whole page: the title as heading, and a body of HTML; `style` adds to the house's."""
+    looks = STYLE + style
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title>"
+        f'<meta HTTP-EQUIV="Content-Security-Policy" content="{_policy(looks)}"><title>{escape(title)}</title>'
     )
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}{style}</style></head>\n'
-        f"<body><h1>{escape(title)}</h1>\n{body}</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{looks}</style></head>\n'
+        f"<body><main><h1>{escape(title)}</h1>\n{body}</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 
-def write_html(
-    path: Path | str,
-    title: str,
-    rows: Sequence[StageRow],
-    pictures: Mapping[str, Bytes],
-    *,
-    evidence: Evidence = Evidence(),
-    facts: Mapping[str, str] | None = None,
-) -> Path:
-    """Writes a self-contained HTML report and returns its path.
+def _policy(style: str) -> str:
+    """Nothing from anywhere: embedded pictures, this style and this script."""
+    return f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(SCRIPT)}"
 
-    Args:
-        path: the file; missing folders are made.
-        title: heading, such as the recipe's and target's names.
-        rows: the waterfall table, one row a stage.
-        pictures: caption -> picture u8[H,W,3], embedded as PNG.
-        evidence: contest, gates, measurements and ancestors.
-        facts: short texts such as device, versions, commands.
 
-    Raises:
-        ImageError: a picture of the wrong shape or dtype.
-    """
-    path = Path(path)
-    text = page(title, rows, pictures, evidence=evidence, facts=facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

@@ -10,11 +10,9 @@ from flowpose.bench.document import BenchDocument
 from flowpose.bench.records import FrameParts, Latency
 from flowpose.bench.scenario_tables import observed_rows
 from flowpose.report.curves import colour, distribution, legend, timeline
-from flowpose.report.html import document, section, table
+from flowpose.report.html import document, section, table, wide
 
 STYLE = """
-svg.chart{width:100%;max-width:46rem;height:auto;display:block}
-.key{display:inline-block;margin-right:1.2rem}.key svg{width:.8rem;height:.8rem;margin-right:.35rem}
 .verdict{font-size:1.05rem;color:var(--ink)}svg.parts{width:100%;max-width:46rem;height:1.4rem;display:block}
 """
 STAGE_HEADS = ("model", "stage", "n", "mean", "p50", "p90", "p95", "p99", "fps")
@@ -49,9 +47,12 @@ def latency_page(found: BenchDocument) -> str:
     body += section("Latency, ms", _stages(found))
     body += section("Closed loops, ms", _closed(found))
     body += section("Open loops, ms from when a pose was due", _open(found))
-    body += section("Distributions", distribution(series) if series else "")
+    body += section("Distributions", wide(distribution(series), "distributions") if series else "")
     body += section("Parts of a frame", "".join(map(_parts, found.frame_parts)))
-    lines = (f"<h3>{escape(name)}</h3>\n{timeline(ms, at)}" for at, (name, ms) in enumerate(series.items()))
+    lines = (
+        f"<h3>{escape(name)}</h3>\n{wide(timeline(ms, at), name)}"
+        for at, (name, ms) in enumerate(series.items())
+    )
     body += section("Timelines", "\n".join(lines))
     body += section("Frames beside the prediction", _roofline(found))
     body += section("Cold start", _cold(found))
@@ -117,7 +118,8 @@ def _parts(found: FrameParts) -> str:
         )
         at += part.mean / whole
     drawn = (
-        f'<svg class="parts" viewBox="0 0 100 10" preserveAspectRatio="none" role="img">{"".join(bar)}</svg>'
+        f'<svg class="parts" viewBox="0 0 100 10" preserveAspectRatio="none" role="img">'
+        f"<title>{escape(found.label)}: shares of a frame</title>{''.join(bar)}</svg>"
     )
     rows: list[Row] = [
         (

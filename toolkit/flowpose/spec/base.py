@@ -47,8 +47,16 @@ class Spec(pydantic.BaseModel):
         """
         head = where if source is None else source
         try:
+            text = json.dumps(data, default=_plain)
+        except (
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:  # a set, bytes, a table as a key, a list in itself
+            raise SpecError(head, [f"{where}: holds what no file of this kind can ({error})"]) from error
+        try:
             # Strict JSON: no "3" for 3, but a list for a tuple and 3 for 3.0, which is what a file can say.
-            return cls.model_validate_json(json.dumps(data, default=_plain), strict=True)
+            return cls.model_validate_json(text, strict=True)
         except pydantic.ValidationError as error:
             problems = _problems(cls, error.errors(include_url=False), data, where)
         raise SpecError(head, problems)

@@ -41,6 +41,7 @@ def _recipe(recipe: Recipe) -> list[str]:
         *_image(recipe),
         *_windows(recipe),
         *_detail(recipe),
+        *_sharpened(recipe),
         *_pruned(recipe),
         *_runs(recipe),
         *_calibration(recipe),
@@ -89,6 +90,17 @@ def _detail(recipe: Recipe) -> Iterator[str]:
         part = getattr(recipe, name)
         if part is not None and part.detail and part.student.kind != "edge":
             yield f"recipe.{name}.detail: needs model.pose limb-field, got {recipe.model.pose!r}, expected detail false"
+
+
+def _sharpened(recipe: Recipe) -> Iterator[str]:
+    """A model has one source graph, which the networks that it is compared with use too."""
+    if not recipe.distill.detail:
+        return
+    for name, part in (("regressor", recipe.regressor), ("teacher_finish", recipe.teacher_finish)):
+        carries = part is not None and getattr(part, "detail", True)
+        if part is not None and carries and part.sharpen != recipe.distill.sharpen:
+            why = f"distill.sharpen {recipe.distill.sharpen:g}: one source graph serves both"
+            yield f"recipe.{name}.sharpen: another than the student's, got {part.sharpen:g}, expected {why}"
 
 
 def _pruned(recipe: Recipe) -> Iterator[str]:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Spec)
 
+LARGEST = 1 << 17  # bytes of a file, which take a second or two to read; the largest shipped one has 4,018
+MOST_VALUES = 100_000  # of a file, aliases counted each time; the largest shipped one has 300
+
+# What PyYAML raises on a number of 5,000 digits, on !!bool maybe, on a day that is none, on !!int without a digit.
+_NO_VALUE = (ValueError, TypeError, OverflowError, KeyError, AttributeError, IndexError)
+
 # YAML 1.1 reads 1e-4 as a text and `no` as false; these are YAML 1.2's numbers and truth values.
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -59,6 +65,8 @@ def _load(record: type[S], kind: Kind, where: str, name: str | Path, overrides: 
 def _read(path: Path) -> object:
     """Returns what a YAML file holds."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise SpecError(path, [f"too large, got {path.stat().st_size} bytes, expected {LARGEST} at most"])
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(path, [f"cannot be read: {error}"]) from error
@@ -72,6 +80,10 @@ def _yaml(text: str, where: object) -> object:
         return yaml.load(text, Loader=_loader())  # a SafeLoader: it builds plain data only
     except yaml.YAMLError as error:
         raise SpecError(where, ["not YAML: " + " ".join(str(error).split())]) from error
+    except _NO_VALUE as error:
+        raise SpecError(where, [f"not a value ({error!r})"]) from error
+    except RecursionError as error:  # hundreds of lists in one another
+        raise SpecError(where, ["nested too deeply"]) from error
 
 
 @functools.cache
@@ -82,13 +94,22 @@ def _loader() -> type[yaml.SafeLoader]:
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
+        def get_single_node(self) -> yaml.Node | None:
+            node = super().get_single_node()
+            if node is not None:
+                _weigh(node, {})
+            return node
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value]
+            seen: set[str] = set()
             for key, _ in node.value:
-                if keys.count(key.value) > 1:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
+                if key.value in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"the key {key.value!r} stands twice", key.start_mark
                     )
+                seen.add(key.value)
             return super().construct_mapping(node, deep)
 
     for tag, pattern, first in (
@@ -101,6 +122,28 @@ def _loader() -> type[yaml.SafeLoader]:
         whole = re.compile(f"^(?:{pattern.pattern})$")
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", whole, first)
     return Loader
+
+
+def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
+    """Returns how many values a node stands for, those of aliases each time; ten lines can make a thousand million.
+
+    Raises:
+        yaml.composer.ComposerError: more than MOST_VALUES, or a node that holds itself.
+    """
+    import yaml
+
+    if id(node) in known:
+        count = known[id(node)]
+    else:
+        known[id(node)] = MOST_VALUES + 1  # for as long as it is open: whoever finds it so is inside it
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        pairs = isinstance(node, yaml.MappingNode)
+        count = 1 + sum(_weigh(each, known) for part in parts for each in (part if pairs else (part,)))
+        known[id(node)] = count
+    if count > MOST_VALUES:
+        what = f"aliases make more than {MOST_VALUES} values, or one holds itself"
+        raise yaml.composer.ComposerError(None, None, what, node.start_mark)
+    return count
 
 
 def _with_overrides(data: object, overrides: Sequence[str], source: Path) -> object:

@@ -184,6 +184,8 @@ class Distillation(Spec):
         detail: whether the source's own pixels are carried to the picture (flowpose.model.detail); needs matched limbs,
             so not with a student of `skeleton-latent`.
         carried: weight of the pixel loss of the carried pixels alone.
+        sharpen: how much the source's pixels are sharpened before they are carried, against the blur of sampling
+            between pixels (flowpose.model.detail.sharpened); not in training.
         start: the recipe whose student, made before, this one starts from, instead of its teacher and new detail.
     """
 
@@ -198,6 +200,7 @@ class Distillation(Spec):
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     detail: bool = False
     carried: Annotated[float, Field(ge=0)] = 0.2
+    sharpen: Annotated[float, Field(ge=0, le=2)] = 0.0
     start: str | None = None
     optim: OptimSpec
 
@@ -313,23 +316,26 @@ class TeacherFinish(AdversarialFinish):
         pairs: ends of the teacher's paths from z*, made once.
         intervals: Heun intervals of each (2 x intervals - 1 evaluations).
         carried: weight of the pixel loss of the carried pixels alone.
+        sharpen: as in distillation.
         steady: as for a student, of what is carried alone: latents are not sampled again.
     """
 
     pairs: PositiveInt = 2048
     intervals: Annotated[int, Field(ge=2)] = 8
     carried: Annotated[float, Field(ge=0)] = 0.2
+    sharpen: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
 class RegressorSpec(Spec):
     """The baseline that distillation must beat: a student's network from the teacher's weights and z* = 0, L1 alone.
 
-    `student`, `crop` and `detail` are as in distillation.
+    `student`, `crop`, `detail` and `sharpen` are as in distillation.
     """
 
     student: StudentSpec = SameStudent()
     crop: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     detail: bool = False
+    sharpen: Annotated[float, Field(ge=0, le=2)] = 0.0
     optim: OptimSpec
 
 

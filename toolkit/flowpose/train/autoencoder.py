@@ -19,7 +19,8 @@ from flowpose.model.losses import charbonnier, gradient
 from flowpose.model.pictures import signed, to_pictures, to_tensor
 from flowpose.model.pretrained import read_pretrained
 from flowpose.model.weights import autoencoder_spec, read_weights, save_weights
-from flowpose.optimize import Draw, Losses, Task, moved, own_device, run, sealed_by_main
+from flowpose.optimize import Draw, Losses, Task, moved, own_device, run
+from flowpose.ranks import WHOLE, Share, sealed_by_main
 from flowpose.spec.recipe import AutoencoderSpec, PretrainedAutoencoderSpec
 
 WEIGHTS = "autoencoder.safetensors"
@@ -54,8 +55,10 @@ def started(job: Job, stage: Stage, name: str) -> Artifact:
     return open_artifact(found)
 
 
-def crops(pictures: Pictures, rng: np.random.Generator, batch: int, size: int) -> NDArray[np.uint8]:
-    """u8[batch, size, size, 3] random crops, half of them mirrored; whole pictures for size 0."""
+def crops(
+    pictures: Pictures, rng: np.random.Generator, batch: int, size: int, share: Share = WHOLE
+) -> NDArray[np.uint8]:
+    """u8[batch, size, size, 3] random crops, half of them mirrored; whole pictures for size 0. Of all, the share."""
     height, width = pictures.images.shape[1:3]
     rows, columns = min(size or height, height), min(size or width, width)
     found = []
@@ -63,7 +66,7 @@ def crops(pictures: Pictures, rng: np.random.Generator, batch: int, size: int) -
         y, x = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
         crop = pictures.images[number, y : y + rows, x : x + columns]
         found.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-    return np.stack(found)
+    return np.stack(found[share.rank :: share.world])  # views until here: only the own ones are copied
 
 
 class _Reconstruct(nn.Module):
@@ -109,11 +112,11 @@ def _trained(job: Job, spec: AutoencoderSpec, train: Pictures) -> Autoencoder:
     """Our own autoencoder, trained to reproduce pictures from slightly noisy latents."""
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
-        pictures = crops(train, draw.rng, spec.optim.batch, spec.crop)
+        pictures = crops(train, draw.rng, spec.optim.batch, spec.crop, draw.share)
         device = next(module.parameters()).device
         x = shrunk(signed(moved(torch.from_numpy(pictures), device)), spec.shrink)
         shape = (len(x), spec.latents, x.shape[2] // STRIDE, x.shape[3] // STRIDE)
-        y, raw = module(x, moved(torch.randn(shape, generator=draw.noise), device))
+        y, raw = module(x, moved(draw.normal(shape), device))
         error, edges, size = charbonnier(y, x), gradient(y, x), raw.square().mean()
         return {"loss": error + spec.gradient * edges + LATENT_SIZE * size, "error": error, "edges": edges}
 

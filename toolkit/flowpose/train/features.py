@@ -27,13 +27,15 @@ from flowpose.model.joints import FOUND
 from flowpose.model.limb_field import SEEN
 from flowpose.model.losses import identity_loss
 from flowpose.model.pictures import signed
-from flowpose.optimize import Draw, Losses, Task, by_main, moved, run
+from flowpose.optimize import Draw, Losses, Task, moved, run
+from flowpose.ranks import WHOLE, Share, by_main
 from flowpose.spec.recipe import FeaturesSpec
 from flowpose.train.augment import mirror_keypoints
 
 WIDTHS = (16, 32, 64, 96, 128)  # channels at strides 1, 2, 4, 8 and 16
 NECK, EMBEDDING = 48, 64
 HEAT_STRIDE = 4
+PAIR = 2  # pictures of one person stand beside each other
 IDENTITY = 0.3  # weight of the identities beside the joints
 
 
@@ -67,8 +69,11 @@ class FeatureTask(nn.Module):
             nn.Linear(sum(WIDTHS[1:]), 128), nn.ReLU(), nn.Linear(128, EMBEDDING)
         )  # fmt: skip
 
-    def forward(self, pictures: Tensor, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """(joints, identities): losses of pictures f32[2 n, 3, H, W], 2 i and 2 i + 1 of one person."""
+    def forward(self, pictures: Tensor, keypoints: Tensor, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
+        """(joints, identities): losses of pictures f32[2 n, 3, H, W], 2 i and 2 i + 1 of one person.
+
+        They are the share of a batch; people are told apart from all of its people.
+        """
         maps = self.network(pictures)
         fine = maps[2]
         sides = fine.shape[-2:]
@@ -78,13 +83,17 @@ class FeatureTask(nn.Module):
         ]
         heat = self.heat(F.relu(torch.stack(parts).sum(0))).flatten(2)
         pooled = torch.cat([each.mean((2, 3)) for each in maps[1:]], dim=1)
-        return _joint_loss(heat, keypoints, sides), identity_loss(
-            F.normalize(self.identity(pooled).float(), dim=1)
-        )
+        who = F.normalize(self.identity(pooled).float(), dim=1)
+        return _joint_loss(heat, keypoints, sides, share), identity_loss(share.gathered(who, PAIR))
 
 
-def _joint_loss(heat: Tensor, keypoints: Tensor, sides: tuple[int, int] | torch.Size) -> Tensor:
-    """Cross-entropy of heat f32[B, joints, cells] with Gaussians of one cell at the joints inside the picture."""
+def _joint_loss(
+    heat: Tensor, keypoints: Tensor, sides: tuple[int, int] | torch.Size, share: Share = WHOLE
+) -> Tensor:
+    """Cross-entropy of heat f32[B, joints, cells] with Gaussians of one cell at the joints inside the picture.
+
+    The mean over all such joints of the batch, as the mean over its shares.
+    """
     rows, columns = ((torch.arange(side, device=heat.device) + 0.5) * HEAT_STRIDE for side in sides)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     joints = keypoints[:, list(FOUND)]
@@ -94,32 +103,36 @@ def _joint_loss(heat: Tensor, keypoints: Tensor, sides: tuple[int, int] | torch.
     inside = (joints[..., 2] > SEEN) & (joints[..., :2] >= 0).all(-1)
     inside &= (joints[..., 0] < width) & (joints[..., 1] < height)
     each = -(target * torch.log_softmax(heat.float(), dim=-1)).sum(-1)
-    return (each * inside).sum() / inside.sum().clamp_min(1)
+    return (each * inside).sum() / share.mean(inside.sum()).clamp_min(1 / share.world)
 
 
 def draw_people(
-    pictures: Pictures, rng: np.random.Generator, size: int, crop: int
+    pictures: Pictures, rng: np.random.Generator, size: int, crop: int, share: Share = WHOLE
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Windows u8[size, h, w, 3] of `crop` pixels a side (0: whole), two after each other of one person; their joints.
 
-    Each is mirrored, made lighter or darker, and moved on its own, so that a person is not known by any of these.
+    Each is mirrored, made lighter or darker, and moved on its own, so that a person is not known by any of these. The
+    numbers of all `size` are drawn, and those of the share are made.
     """
     sources, targets = draw_sets(pictures, rng, size // 2, 1)
     numbers = np.stack([sources, targets[:, 0]], axis=1).ravel()
-    images, keypoints = pictures.images[numbers], pictures.keypoints[numbers].copy()
-    height, width = images.shape[1:3]
+    height, width = pictures.images.shape[1:3]
     turned = rng.random(len(numbers)) < 0.5
-    images = np.where(turned[:, None, None, None], images[:, :, ::-1], images)
-    keypoints = np.where(turned[:, None, None], mirror_keypoints(keypoints, width), keypoints)
     rows, columns = min(crop or height, height), min(crop or width, width)
-    windows = []
-    for image, pose in zip(images, keypoints, strict=True):
-        top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
-        pose[:, :2] -= (left, top)
-        windows.append(image[top : top + rows, left : left + columns])
+    corners = np.array(
+        [(rng.integers(height - rows + 1), rng.integers(width - columns + 1)) for _ in numbers]
+    )
     light = rng.uniform(0.85, 1.15, (len(numbers), 1, 1, 1)) * rng.uniform(
         0.97, 1.03, (len(numbers), 1, 1, 3)
     )
+    numbers, turned, corners, light = (share.of(each, PAIR) for each in (numbers, turned, corners, light))
+    images, keypoints = pictures.images[numbers], pictures.keypoints[numbers].copy()
+    images = np.where(turned[:, None, None, None], images[:, :, ::-1], images)
+    keypoints = np.where(turned[:, None, None], mirror_keypoints(keypoints, width), keypoints)
+    windows = []
+    for image, pose, (top, left) in zip(images, keypoints, corners, strict=True):
+        pose[:, :2] -= (left, top)
+        windows.append(image[top : top + rows, left : left + columns])
     shown = np.clip(np.stack(windows) * light, 0, 255).astype(np.uint8)
     return shown, keypoints.astype(np.float32)
 
@@ -140,7 +153,7 @@ def loss_features(job: Job, spec: FeaturesSpec, pictures: Pictures) -> FeatureNe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.optim.seed)
         network = FeatureNetwork()
-        if not path.exists():
+        if not by_main(path.exists):
             _train(network, spec, pictures, work, key)
             by_main(lambda: _write(network, path))
     load_model(network, path)
@@ -150,15 +163,19 @@ def loss_features(job: Job, spec: FeaturesSpec, pictures: Pictures) -> FeatureNe
 
 def _train(network: FeatureNetwork, spec: FeaturesSpec, pictures: Pictures, work: Path, key: str) -> None:
     def losses(module: nn.Module, draw: Draw) -> Losses:
-        images, keypoints = draw_people(pictures, draw.rng, spec.optim.batch, spec.crop)
+        images, keypoints = draw_people(pictures, draw.rng, spec.optim.batch, spec.crop, draw.share)
         device = next(module.parameters()).device
         joints, people = module(
-            signed(moved(torch.from_numpy(images), device)), moved(torch.from_numpy(keypoints), device)
+            signed(moved(torch.from_numpy(images), device)),
+            moved(torch.from_numpy(keypoints), device),
+            draw.share,
         )
         return {"loss": joints + IDENTITY * people, "joints": joints, "identity": people}
 
     learner = FeatureTask(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run(Task(title="features", module=learner, losses=losses, directory=work, key=key), spec.optim)
+    run(
+        Task(title="features", module=learner, losses=losses, directory=work, key=key, group=PAIR), spec.optim
+    )
 
 
 def _write(network: FeatureNetwork, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ from flowpose.model.weights import (
     save_weights,
     take_fitting,
 )
-from flowpose.optimize import Draw, Losses, Task, by_main, moved, own_device, run, sealed_by_main
-from flowpose.progress import tracking
+from flowpose.optimize import Draw, Losses, Task, moved, own_device, run
+from flowpose.ranks import WHOLE, Share, by_main, dealt, sealed_by_main
 from flowpose.report import sheet
 from flowpose.spec.find import find
 from flowpose.spec.manifest import Measurement
@@ -74,19 +75,13 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
 
     short = job.recipe.train.optim.precision == "bf16"  # training will see them in bf16 anyway
 
-    def write() -> None:
-        if path.exists():
-            return
+    if not by_main(path.exists):
         autoencoder.to(own_device())
         halves = {}
         for name, images in (("plain", pictures.images), ("mirrored", pictures.images[:, :, ::-1])):
             halves[name] = _encoded(autoencoder, images, f"latents, {name}", short)
         autoencoder.cpu()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(halves, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
-
-    by_main(write)
+        by_main(lambda: _write_latents(halves, path))
     stored = load_file(path)
     if len(stored["plain"]) != len(pictures):
         raise DataError(
@@ -99,15 +94,24 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
     return Latents(pictures, stored["plain"], stored["mirrored"])
 
 
+def _write_latents(halves: dict[str, Tensor], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(halves, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
 def _encoded(autoencoder: Autoencoder, images: NDArray[np.uint8], title: str, short: bool) -> Tensor:
-    """f16[n, c, h, w] on the CPU, made on the autoencoder's device, in bf16 where `short`."""
-    device, parts = next(autoencoder.parameters()).device, []
-    with tracking(title, len(images)) as advance:
-        for start in range(0, len(images), ENCODED):
-            x = to_tensor(images[start : start + ENCODED], device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=short):
-                parts.append(autoencoder.encode(x).half().cpu())
-            advance(start + len(parts[-1]))
+    """f16[n, c, h, w] on the CPU, made on the autoencoders' devices, in bf16 where `short`; ENCODED at once."""
+    device = next(autoencoder.parameters()).device
+
+    def encode(number: int) -> Tensor:
+        x = to_tensor(images[number * ENCODED : (number + 1) * ENCODED], device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=short):
+            return autoencoder.encode(x).half().cpu()
+
+    parts: list[Tensor] = []
+    for there in dealt(title, -(-len(images) // ENCODED), encode):
+        parts = there
     return torch.cat(parts).contiguous()
 
 
@@ -120,25 +124,30 @@ class Batch:
     keypoints: Tensor
 
 
-def draw_batch(latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int) -> Batch:
-    """`size` targets with their sources; a source and its targets are mirrored together."""
+def draw_batch(
+    latents: Latents, spec: TrainSpec, rng: np.random.Generator, size: int, share: Share = WHOLE
+) -> Batch:
+    """`size` targets with their sources, of them the share; a source and its targets are mirrored together."""
     sources, targets = draw_sets(latents.pictures, rng, max(1, size // spec.targets), spec.targets)
     turned = (rng.random(len(sources)) < 0.5) & spec.flip
     turned_targets = turned.repeat(spec.targets)
     keypoints = vary_poses(
         latents.poses(targets.ravel(), turned_targets), rng, spec.poses, latents.pictures.images.shape[1]
     )
+    own = share.of(targets).ravel()
     return Batch(
-        source=latents.pick(sources, turned),
-        target=latents.pick(targets.ravel(), turned_targets),
-        keypoints=torch.from_numpy(keypoints),
+        source=latents.pick(share.of(sources), share.of(turned)),
+        target=latents.pick(own, share.of(turned_targets, spec.targets)),
+        keypoints=torch.from_numpy(share.of(keypoints, spec.targets)),
     )
 
 
-def draw_pictures(latents: Latents, rng: np.random.Generator, size: int, flip: bool) -> tuple[Tensor, Tensor]:
-    """Latents f32[size, c, h, w] of any pictures, and their own joints f32[size, 133, 3] as they are."""
-    numbers = rng.integers(len(latents.pictures), size=size)
-    mirrored = (rng.random(size) < 0.5) & flip
+def draw_pictures(
+    latents: Latents, rng: np.random.Generator, size: int, flip: bool, share: Share = WHOLE
+) -> tuple[Tensor, Tensor]:
+    """Latents f32[size, c, h, w] of any pictures, and their own joints f32[size, 133, 3] as they are; the share."""
+    numbers = share.of(rng.integers(len(latents.pictures), size=size))
+    mirrored = share.of((rng.random(size) < 0.5) & flip)
     return latents.pick(numbers, mirrored), torch.from_numpy(latents.poses(numbers, mirrored))
 
 
@@ -148,11 +157,15 @@ def draw_times(count: int, at_noise: float, noise: torch.Generator) -> Tensor:
     return torch.where(torch.rand(count, generator=noise) < at_noise, torch.zeros(()), t)
 
 
-def flow_losses(module: nn.Module, batch: Batch, spec: TrainSpec, noise: torch.Generator) -> Losses:
-    """The flow-matching loss."""
-    x_0 = torch.randn(batch.target.shape, generator=noise)
-    t = draw_times(len(x_0), spec.at_noise, noise)
-    keep = torch.rand(len(batch.source), generator=noise) >= spec.condition_dropout
+def flow_losses(
+    module: nn.Module, batch: Batch, spec: TrainSpec, noise: torch.Generator, share: Share = WHOLE
+) -> Losses:
+    """The flow-matching loss of a batch that is the share of all that noise is drawn for."""
+    (count, *shape), sources = batch.target.shape, len(batch.source)
+    together = count // sources
+    x_0 = share.of(torch.randn((count * share.world, *shape), generator=noise), together)
+    t = share.of(draw_times(count * share.world, spec.at_noise, noise), together)
+    keep = share.of(torch.rand(sources * share.world, generator=noise) >= spec.condition_dropout)
     device = next(module.parameters()).device
     x_0, t, keep, x_1, source, keypoints = (
         moved(each, device) for each in (x_0, t, keep, batch.target, batch.source, batch.keypoints)
@@ -167,7 +180,7 @@ def train_joints(job: Job, joints: JointEstimator, latents: Latents) -> None:
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
         device = next(module.parameters()).device
-        drawn = draw_pictures(latents, draw.rng, spec.joints.batch, spec.flip)
+        drawn = draw_pictures(latents, draw.rng, spec.joints.batch, spec.flip, draw.share)
         return {"loss": module(*(moved(each, device) for each in drawn))}
 
     trained = Scored(joints.requires_grad_(True))
@@ -210,11 +223,11 @@ def train_teacher(job: Job) -> Artifact:
     generator = Generator(autoencoder, flow, TEACHER_GRID, TEACHER_SOLVER)
 
     def losses(module: nn.Module, draw: Draw) -> Losses:
-        batch = draw_batch(latents, spec, draw.rng, spec.optim.batch)
-        return flow_losses(module, batch, spec, draw.noise)
+        batch = draw_batch(latents, spec, draw.rng, spec.optim.batch, draw.share)
+        return flow_losses(module, batch, spec, draw.noise, draw.share)
 
     task = Task(
-        title="teacher", module=flow, losses=losses, directory=job.work, key=job.key,
+        title="teacher", module=flow, losses=losses, directory=job.work, key=job.key, group=spec.targets,
         sample=lambda _, iteration: write_samples(job, generator, iteration),
     )  # fmt: skip
     run(task, spec.optim)

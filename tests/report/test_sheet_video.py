@@ -1,9 +1,8 @@
-"""Contact sheets, pose drawings, videos and the HTML report."""
+"""Contact sheets, pose drawings and videos."""
 
 from __future__ import annotations
 
 import weakref
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -14,33 +13,10 @@ from numpy.typing import NDArray
 from flowpose import image
 from flowpose.data.figures import draw, figure_identity, motion
 from flowpose.errors import ImageError, PoseError
-from flowpose.report import Evidence, StageRow, draw_pose, sheet, write_html, write_video
+from flowpose.report import draw_pose, sheet, write_video
 from flowpose.report.video import PictureWriter, VideoWriter, open_writer
-from flowpose.spec.manifest import Ancestor, Contestant, GateResult, Measurement
 
 Bytes = NDArray[np.uint8]
-VOID = {"meta", "img", "br"}
-
-
-class Checker(HTMLParser):
-    """Collects tags, checks that they close, and gathers the text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + "\n"
 
 
 def frames(count: int, height: int = 64, width: int = 48) -> list[Bytes]:
@@ -212,80 +188,3 @@ def test_a_place_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     for name in ("film.mp4", "film.webp"):
         with pytest.raises(ImageError, match="cannot be written"):
             write_video(tmp_path / "file" / name, frames(1), 10)
-
-
-def test_the_report_holds_everything_and_nothing_from_outside(tmp_path: Path) -> None:
-    rows = [
-        StageRow("teacher", 16, "fp32", 40.5, 812.3, 901.0, 0.9, 1.1, 21.5, 0.8, 0.05, 0.93),
-        StageRow("int8", 1, "int8", 9.1, 11.25, 12.5),
-    ]
-    path = write_html(
-        tmp_path / "out" / "report.html",
-        "people-128 on <cpu> & co",
-        rows,
-        {"source, truth <b>": frames(1)[0]},
-        evidence=Evidence(
-            contest=[
-                Contestant(
-                    backend="openvino",
-                    precision="int8",
-                    p50=8.125,
-                    p95=9,
-                    n=100,
-                    ratio=1,
-                    chosen=True,
-                    reason="1.68 times as fast <& more>",
-                    int8_layers=42,
-                    float_layers=12,
-                    conversions=48,
-                ),
-                Contestant(
-                    backend="onnxruntime",
-                    precision="fp32",
-                    p50=14,
-                    p95=15,
-                    n=100,
-                    ratio=1.75,
-                    chosen=False,
-                    reason="slower",
-                ),
-            ],
-            gates=[
-                GateResult(stage="distill", metric="psnr", limit=20, value=21.5, passed=True),
-                GateResult(
-                    stage="quantize", metric="ssim", limit=0.9, value=0.8, passed=False, waived="a trial"
-                ),
-            ],
-            measurements=[
-                Measurement(metric="psnr", value=21.5, unit="dB", n=64, set="people/val", stage="train")
-            ],
-            history=[Ancestor(kind="model", name="people-128", key="a" * 64, stage={"steps": 7})],
-        ),
-        facts={"device": "2 cores"},
-    )
-    text = path.read_text(encoding="utf-8")
-    checker = Checker()
-    checker.feed(text)
-    assert checker.open == []
-    assert checker.links, "the picture is embedded"
-    assert all(link.startswith("data:image/png;base64,") for link in checker.links)
-    assert "http" not in text
-    assert "prefers-color-scheme:dark" in text
-    for words in (
-        "people-128 on <cpu> & co",
-        "812.30",
-        "0.93",
-        "waived: a trial",
-        "Why this precision",
-        "int8 *",
-        "1.68 times as fast <& more>",
-        "2 cores",
-        "aaaaaaaaaaaa",
-        "steps",
-    ):
-        assert words in checker.text
-
-
-def test_an_empty_report_has_no_empty_sections(tmp_path: Path) -> None:
-    text = write_html(tmp_path / "report.html", "nothing yet", [], {}).read_text(encoding="utf-8")
-    assert "<h2>" not in text
