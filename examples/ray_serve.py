@@ -76,6 +76,25 @@ class Unknown(FlowposeError):
     """A person whose photo is not here."""
 
 
+# `serve.ingress` takes the API as it is then: what it needs stands before the class.
+async def _body(request: Request) -> bytes:
+    """What was sent; no more of it is read than is taken."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > UPLOAD:
+            raise ImageError("photo", "the file is too large", expected=f"{UPLOAD} bytes or less")
+    return bytes(data)
+
+
+@api.exception_handler(FlowposeError)
+async def refused(_: Request, error: FlowposeError) -> JSONResponse:
+    """What was wrong with a request, in its parts."""
+    parts = {name: None if part is None else str(part) for name, part in vars(error).items()}
+    status = 404 if isinstance(error, Unknown) else 422
+    return JSONResponse({"error": type(error).__name__, **parts}, status)
+
+
 @serve.deployment
 @serve.ingress(api)
 class People:
@@ -106,8 +125,10 @@ class People:
         given = await request.json()
         session = await self._session(person)
         pose = flowpose.Pose.of(np.array(given["pose"], np.float32), given.get("format"), session.size)
-        made, drawn_with = await self._drawn(session, pose)
-        headers = {"x-replica": str(os.getpid()), "x-batch": str(drawn_with)}
+        made, together = await self._drawn(session, pose)
+        if isinstance(made, FlowposeError):
+            raise made
+        headers = {"x-replica": str(os.getpid()), "x-batch": str(together)}
         return Response(image.encode(made), media_type="image/png", headers=headers)
 
     @api.get("/health")
@@ -127,27 +148,9 @@ class People:
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT)
     async def _drawn(self, sessions: list[flowpose.Session], poses: list[flowpose.Pose]) -> list[Any]:
-        """(frame, frames of the call) for each; an error among them goes to the one whose pose it is about."""
+        """(frame, or what is wrong with the pose; frames of the call) for each."""
         made = await asyncio.to_thread(self.model.infer_batch, sessions, poses)
-        return [each if isinstance(each, Exception) else (each, len(made)) for each in made]
-
-
-async def _body(request: Request) -> bytes:
-    """What was sent; no more of it is read than is taken."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > UPLOAD:
-            raise ImageError("photo", "the file is too large", expected=f"{UPLOAD} bytes or less")
-    return bytes(data)
-
-
-@api.exception_handler(FlowposeError)
-async def refused(_: Request, error: FlowposeError) -> JSONResponse:
-    """What was wrong with a request, in its parts."""
-    parts = {name: None if part is None else str(part) for name, part in vars(error).items()}
-    status = 404 if isinstance(error, Unknown) else 422
-    return JSONResponse({"error": type(error).__name__, **parts}, status)
+        return [(each, len(made)) for each in made]
 
 
 def app(settings: Settings, replicas: int = 2) -> Application:

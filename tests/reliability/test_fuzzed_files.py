@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from fuzz_files import count
 from fuzz_files_drawn import TARGETS, laughs, nested, png
+from tiny_graphs import make_artifact
 
 from flowpose import image
-from flowpose.errors import ImageError, SpecError
+from flowpose.artifact import open_artifact
+from flowpose.errors import ImageError, IntegrityError, SpecError
 from flowpose.spec.find import find
 from flowpose.spec.reading import LARGEST, load_recipe, load_target
 
@@ -48,6 +50,14 @@ def test_other_kinds_of_pictures_are_refused(tmp_path: Path) -> None:
         assert image.size_of(data) is None
         with pytest.raises(ImageError, match="not a picture"):
             image.decode(data)
+
+
+def test_a_manifest_with_half_a_letter_and_no_digest_is_refused(tmp_path: Path) -> None:
+    """Found by fuzzing: without a digest there is none to compare, and such a text cannot be written."""
+    made = make_artifact(tmp_path / "tiny", ("fp32",)).path
+    (made / "manifest.json").write_text('{"format": 1, "name": "\\ud800"}')
+    with pytest.raises(IntegrityError, match=r"manifest\.json: the file was changed"):
+        open_artifact(made)
 
 
 HOSTILE = {

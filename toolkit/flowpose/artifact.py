@@ -269,7 +269,8 @@ def _parsed(path: Path, raw: bytes) -> Manifest:
         raise ArtifactError(
             path / MANIFEST, "unknown format version", got=data.get("format"), expected=FORMAT, fix=fix
         )
-    if data.get("self_sha256") != _digest_or_none(data) or _rendered(data) != raw:
+    digest = _digest_or_none(data)
+    if digest is None or data.get("self_sha256") != digest or _rendered(data) != raw:
         _broken(path, MANIFEST, "the file was changed, its content is not that of its self_sha256")
     return Manifest.parse(data, "manifest", source=path / MANIFEST)
 

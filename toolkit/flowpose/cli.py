@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,7 @@ from flowpose.cli_serve import serve
 from flowpose.cli_triton import triton
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import FlowposeError, SpecError
+from flowpose.half_made import refused
 from flowpose.job import Stage
 from flowpose.spec.base import one_of
 from flowpose.spec.find import Kind, shipped
@@ -307,18 +310,34 @@ def _text(value: object) -> str | None:
 
 
 def main() -> None:
-    """The entry point: a flowpose error becomes one message and exit code 1."""
+    """The entry point: a flowpose error becomes one message and exit code 1; so does the system's about a file."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a full disk must show now
     except FlowposeError as error:
-        if "--json" in sys.argv:
-            problem = {
-                "error": type(error).__name__,
-                **{name: _text(getattr(error, name)) for name in ERROR_PARTS},
-            }
+        _end(error)
+    except OSError as error:  # of a file that no command foresaw
+        _end(refused(error.filename or "output", error))
+
+
+def _end(error: FlowposeError) -> None:
+    """Says what went wrong, on stdout too where JSON is wanted and it still takes something, and ends the process."""
+    if "--json" in sys.argv:
+        problem = {
+            "error": type(error).__name__,
+            **{name: _text(getattr(error, name)) for name in ERROR_PARTS},
+        }
+        with suppress(OSError):
             sys.stdout.write(json.dumps(problem, indent=1) + "\n")
-        say(f"error: {error}")
-        sys.exit(1)
+            sys.stdout.flush()
+    say(f"error: {error}")
+    try:
+        sys.stdout.flush()
+    except OSError:  # what it still holds would make Python complain while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from flowpose.letterbox import letterbox
 Picture = NDArray[np.uint8]
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MOST_PIXELS = 1 << 26  # of a picture that is read: 67 million; a PNG of 16 bits takes 2.1 GB while OpenCV decodes it
+MOST_PIXELS = (
+    1 << 26
+)  # of a picture that is read: 67 million; a PNG of 16 bits takes 2.1 GB while OpenCV decodes it
 MOST_BYTES = 1 << 29  # of a picture's file
 
 _READ = "PNG, JPEG, WebP or BMP"

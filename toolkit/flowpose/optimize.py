@@ -15,18 +15,19 @@ import ctypes
 import json
 import math
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from flowpose.errors import TrainingError
@@ -35,6 +36,7 @@ from flowpose.ranks.tensors import mean_losses, share_gradients, size, start_ali
 from flowpose.spec.optim import OptimSpec
 
 CHECKPOINT = "checkpoint.pt"
+_BROKEN = (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, UnpicklingError, SafetensorError)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 PACE = "pace.json"  # in the work folder: see _Pace
 WARM = 5  # iterations in which kernels are loaded and chosen
@@ -341,10 +343,10 @@ def save(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # PyTorch's own error after the system's
         fresh.unlink(missing_ok=True)
         raise TrainingError(
-            path, f"the checkpoint cannot be written ({error.strerror})", fix="free disk space, run again"
+            path, f"the checkpoint cannot be written ({error})", fix="free disk space, run again"
         ) from error
 
 
@@ -353,20 +355,26 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, average: Average) -> i
     path = task.directory / CHECKPOINT
     if not path.exists():
         return 0
-    again = f"rm {path} and start the stage anew"
-    try:
+    with restoring(path, "is no checkpoint of this network"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         key = str(state["key"])
         if key != task.key:
-            raise TrainingError(
-                path, "belongs to another run", got=key[:12], expected=task.key[:12], fix=again
-            )
+            fix = f"rm {path} and start the stage anew"
+            raise TrainingError(path, "belongs to another run", got=key[:12], expected=task.key[:12], fix=fix)
         task.module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(path, f"is no checkpoint of this network ({error})", fix=again) from error
-    average.values = {name: value.float() for name, value in state["average"].items()}
-    return int(state["iteration"])
+        average.values = {name: value.float() for name, value in state["average"].items()}
+        return int(state["iteration"])
+
+
+@contextmanager
+def restoring(path: Path, what: str) -> Iterator[None]:
+    """Turns what reading a damaged file of a work folder raises into a TrainingError that names it."""
+    try:
+        yield
+    except _BROKEN as error:
+        again = f"rm {path} and start the stage anew"
+        raise TrainingError(path, f"{what} ({error})", fix=again) from error
 
 
 class _Scalars:

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from flowpose.pose import Pose
 
 ANNOTATIONS = "annotations.json"
 FACE = np.array([0, 1, 2, 3, 4, *range(23, 91)])
+LARGEST = 1 << 29  # bytes of a picture, or of annotations
 Reader = Callable[[str], bytes]
 
 
@@ -45,10 +46,10 @@ def locate(path: str, roots: Sequence[Path]) -> Path:
 def _opened(part: Path) -> Iterator[Reader]:
     """A function that returns the bytes of a member of a tar or folder."""
     if part.is_dir():
-        yield lambda name: (part / name).read_bytes()
+        yield lambda name: _below(part, name)
         return
     try:
-        with tarfile.open(part) as tar:
+        with tarfile.open(part, "r:") as tar:  # never a compressed one: kilobytes of it can be gigabytes
             yield lambda name: _member(tar, name)
     except tarfile.TarError as error:
         why = " ".join(str(error).split())
@@ -56,10 +57,30 @@ def _opened(part: Path) -> Iterator[Reader]:
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    found = tar.extractfile(name)
-    if found is None:
-        raise DataError(tar.name, "not a file", got=name)
+    info = tar.getmember(name)
+    if info.islnk():  # tar's own short form for a file that it has twice
+        info = tar.getmember(info.linkname)
+    if not info.isreg() or info.issparse():
+        raise DataError(tar.name, "not a plain file", got=name)
+    _check_size(f"{tar.name!s}/{name}", info.size)
+    found = tar.extractfile(info)
+    assert found is not None
     return found.read()
+
+
+def _below(part: Path, name: str) -> bytes:
+    """A file of a folder, which may not lead out of it; a pipe or a device would never end."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DataError(part, "a file outside the folder", got=name, expected="a relative path without ..")
+    if not (part / name).is_file():
+        raise FileNotFoundError(name)
+    _check_size(part / name, (part / name).stat().st_size)
+    return (part / name).read_bytes()
+
+
+def _check_size(where: object, size: int) -> None:
+    if size > LARGEST:
+        raise DataError(where, "too large", got=f"{size} bytes", expected=f"{LARGEST} at most")
 
 
 def _parts(root: Path, split: str) -> list[Path]:
@@ -84,7 +105,8 @@ class _Person:
 
 def _pose(annotation: dict[str, Any], size: tuple[int, int]) -> Pose:
     """The pose of coco-wholebody-133 in pixels of the annotation's own picture."""
-    raw = np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3)
+    with np.errstate(over="ignore"):  # becomes infinite, which Pose refuses
+        raw = np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3)
     seen = raw[:, 2] > 0
     if len(raw) == 133:
         seen[FACE] = raw[FACE, 2] == 2
@@ -99,14 +121,14 @@ def _read_part(part: Path, frame: tuple[int, int]) -> Iterator[_Person]:
             coco = json.loads(read(ANNOTATIONS))
             files = {entry["id"]: entry for entry in coco["images"]}
             annotations = coco["annotations"]
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (KeyError, OSError, RecursionError, TypeError, ValueError) as error:
             raise DataError(f"{part}/{ANNOTATIONS}", f"not a COCO keypoint file ({error!r})") from error
         for number, annotation in enumerate(annotations):
             place = f"{part}/{ANNOTATIONS} annotations[{number}]"
             file, pose, identity = _person(annotation, files, place)
             try:
                 data = read(file)
-            except (KeyError, OSError) as error:
+            except (KeyError, OSError, ValueError) as error:  # ValueError: a NUL in the name
                 raise DataError(f"{part}/{file}", "the picture is missing") from error
             picture = image.fit(image.decode(data, f"{part}/{file}"), *frame)
             digest = content_digest(data, np.append(annotation["keypoints"], list(pose.size or ())))
@@ -121,7 +143,7 @@ def _person(
         entry = files[annotation["image_id"]]
         pose = _pose(annotation, (entry["height"], entry["width"]))
         return entry["file_name"], pose, str(annotation["identity"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         expected = "image_id of an image, identity, and keypoints x, y, v"
         raise DataError(where, f"not a person in a picture ({error!r})", expected=expected) from error
     except PoseError as error:

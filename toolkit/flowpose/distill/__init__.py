@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from flowpose.artifact import Artifact, creating
@@ -88,6 +89,7 @@ def finish(job: Job) -> Artifact:
     student = trainable(load_generator(before).on_grid(before.manifest.times, STUDENT_SOLVER), recipe.distill)
     if student.detail is not None and spec.texture and spec.reopen:
         student.detail.open()
+    torch.manual_seed(spec.optim.seed)  # the heads start the same whatever this process did before
     contest = Adversarial(setting, spec, Learner(student, recipe.distill.second))
     _train(job, contest.module, contest.losses, student, spec.optim)
     return _sealed(job, student)

@@ -8,6 +8,7 @@ solved with Heun on the end-dense grid, since few uniform Euler steps give targe
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from flowpose.distill.student import (
 from flowpose.flow import end_dense
 from flowpose.model.autoencoder import grown
 from flowpose.model.losses import charbonnier, feature, gradient
-from flowpose.optimize import Draw, Losses, own_device, save
+from flowpose.optimize import Draw, Losses, own_device, restoring, save
 from flowpose.ranks import WHOLE, Share, by_main, current, dealt
 from flowpose.spec.recipe import TrainSpec, TrajectoryDistillation
 from flowpose.train.augment import vary_poses
@@ -88,9 +89,7 @@ def teacher_ends(setting: Setting, spec: TrajectoryDistillation) -> EndPoints:
     job, latents = setting.job, setting.latents
     drawn = draw_to_solve(latents, spec, job.recipe.train)
     path = job.work / TRAJECTORIES
-    there: list[Tensor] = by_main(
-        lambda: list(torch.load(path, weights_only=True)["ends"]) if path.exists() else []
-    )
+    there: list[Tensor] = by_main(lambda: _kept(path))
     device, chunks = own_device(), -(-len(drawn.sources) // CHUNK)
     solver = setting.teacher.on_grid(end_dense(spec.intervals), "heun").to(device)
 
@@ -106,6 +105,14 @@ def teacher_ends(setting: Setting, spec: TrajectoryDistillation) -> EndPoints:
             saved = len(done)
     setting.teacher.cpu()
     return replace(drawn, ends=torch.cat(done))
+
+
+def _kept(path: Path) -> list[Tensor]:
+    """The end points that a run before solved; none where there was none."""
+    if not path.exists():
+        return []
+    with restoring(path, "holds no end points"):
+        return [end[:] for end in torch.load(path, weights_only=True)["ends"]]
 
 
 class Trajectory:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from flowpose.half_made import replace_file
 from flowpose.report.html import Markup, document, section, table
 
 BINS = 10  # a decade, as the document's histograms have them
@@ -30,8 +31,7 @@ def write_anatomy(path: Path | str, found: Mapping[str, Any]) -> Path:
         found: the document that `flowpose inspect --json` prints: path, kind, name, key, units, rates, graphs, scales.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(anatomy_page(found), encoding="utf-8")
+    replace_file(path, anatomy_page(found).encode("utf-8"))
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from flowpose.bench.document import BenchDocument
 from flowpose.bench.records import FrameParts, Latency
 from flowpose.bench.scenario_tables import observed_rows
+from flowpose.half_made import replace_file
 from flowpose.report.curves import colour, distribution, legend, timeline
 from flowpose.report.html import document, section, table, wide
 
@@ -32,8 +33,7 @@ def write_latency(path: Path | str, found: BenchDocument) -> Path:
         found: the document, with its samples.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(latency_page(found), encoding="utf-8")
+    replace_file(path, latency_page(found).encode("utf-8"))
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from flowpose.half_made import replace_file
 from flowpose.report import run_sections as parts
 from flowpose.report.html import COLUMNS, Bytes, anchor, contest_table, document, figures, section, table
 from flowpose.report.line import Line, Verdict, verdict
@@ -82,8 +83,7 @@ def write_run(path: Path | str, found: Findings) -> Path:
     """
     path = Path(path)
     text = run_page(found)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    replace_file(path, text.encode("utf-8"))
     return path
 
 

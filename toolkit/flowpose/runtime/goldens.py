@@ -7,6 +7,8 @@ convolution that is plainly wrong. Each is looked for by name, so that the error
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, BackendError
+
+# What NumPy raises on a file that is no .npz of numbers; an array of objects gives a ValueError and is not unpickled.
+_BROKEN = (ValueError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 Picture = NDArray[np.uint8]
 Encode = Callable[[Picture], NDArray[np.float32]]
@@ -75,13 +80,17 @@ def read_goldens(artifact: Artifact, precision: str) -> Goldens:
     golden = artifact.manifest.golden
     if golden is None:
         raise ArtifactError(artifact.path, "has no golden files", fix="make it again with flowpose export")
-    with np.load(artifact.file(golden.inputs)) as given, np.load(artifact.file(golden.outputs)) as made:
-        missing = [n for n in ("source", "keypoints") if n not in given]
-        missing += [n for n in ("context", precision) if n not in made]
-        if missing:
-            raise ArtifactError(artifact.path, "its golden files lack arrays", got=", ".join(missing))
-        context = made["context"].astype(np.float32)  # kept as float16, half the file
-        return Goldens(given["source"], given["keypoints"], context, made[precision])
+    try:
+        with np.load(artifact.file(golden.inputs)) as given, np.load(artifact.file(golden.outputs)) as made:
+            missing = [n for n in ("source", "keypoints") if n not in given]
+            missing += [n for n in ("context", precision) if n not in made]
+            if missing:
+                raise ArtifactError(artifact.path, "its golden files lack arrays", got=", ".join(missing))
+            context = made["context"].astype(np.float32)  # kept as float16, half the file
+            return Goldens(given["source"], given["keypoints"], context, made[precision])
+    except _BROKEN as error:
+        what, fix = f"its golden files cannot be read ({error})", "make it again with flowpose export"
+        raise ArtifactError(artifact.path, what, fix=fix) from error
 
 
 def replay(goldens: Goldens, precision: str, encode: Encode, frame: Decode, where: str) -> Replay:

@@ -27,7 +27,7 @@ from flowpose.model.joints import FOUND
 from flowpose.model.limb_field import SEEN
 from flowpose.model.losses import identity_loss
 from flowpose.model.pictures import signed
-from flowpose.optimize import Draw, Losses, Task, moved, run
+from flowpose.optimize import Draw, Losses, Task, moved, restoring, run
 from flowpose.ranks import WHOLE, Share, by_main
 from flowpose.spec.recipe import FeaturesSpec
 from flowpose.train.augment import mirror_keypoints
@@ -156,7 +156,8 @@ def loss_features(job: Job, spec: FeaturesSpec, pictures: Pictures) -> FeatureNe
         if not by_main(path.exists):
             _train(network, spec, pictures, work, key)
             by_main(lambda: _write(network, path))
-    load_model(network, path)
+    with restoring(path, "is no feature network"):
+        load_model(network, path)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 

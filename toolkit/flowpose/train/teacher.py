@@ -32,7 +32,7 @@ from flowpose.model.weights import (
     save_weights,
     take_fitting,
 )
-from flowpose.optimize import Draw, Losses, Task, moved, own_device, run
+from flowpose.optimize import Draw, Losses, Task, moved, own_device, restoring, run
 from flowpose.ranks import WHOLE, Share, by_main, dealt, sealed_by_main
 from flowpose.report import sheet
 from flowpose.spec.find import find
@@ -82,12 +82,14 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
             halves[name] = _encoded(autoencoder, images, f"latents, {name}", short)
         autoencoder.cpu()
         by_main(lambda: _write_latents(halves, path))
-    stored = load_file(path)
-    if len(stored["plain"]) != len(pictures):
+    with restoring(path, "holds no latents"):
+        stored = load_file(path)
+        there = {len(stored["plain"]), len(stored["mirrored"])}
+    if there != {len(pictures)}:
         raise DataError(
             path,
             "latents of other pictures",
-            got=len(stored["plain"]),
+            got=sorted(there),
             expected=len(pictures),
             fix=f"rm {path}",
         )
