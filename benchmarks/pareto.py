@@ -53,12 +53,15 @@ MARK = "<!-- table: benchmarks/pareto.py -->"
 
 def overrides(recipe: str, shape: Settings, iterations: int) -> list[str]:
     """What makes the recipe a short run of one shape."""
-    own = load_recipe(recipe).distill.model_dump(mode="json", exclude={"student"})
+    base = load_recipe(recipe)
+    own = base.distill.model_dump(mode="json", exclude={"student"})
+    edge = shape.get("student", {}).get("kind") == "edge"  # it has no transformer's blocks
+    keep = [name for name in base.quantize.keep if not (edge and name.startswith("flow.blocks"))]
     optim = {**own.pop("optim"), "iterations": iterations, "warmup": min(20, iterations // 4)}
     distill = json.dumps({**own, "steps": 1, "middle": None, **shape, "optim": optim})
     return [
         f"distill={distill}", "finish=null", "regressor=null", "teacher_finish=null", "gates=[]",
-        "quantize.floor=null", "export.references=false",
+        "quantize.floor=null", f"quantize.keep={json.dumps(keep)}", "export.references=false",
     ]  # fmt: skip
 
 

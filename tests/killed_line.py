@@ -93,7 +93,7 @@ PLACES: dict[str, Callable[[], None]] = {
     "compile, before the last file": dying_before(
         flowpose.compile.engine.shutil, "copyfile", named("source.onnx")
     ),
-    "report, half of it": dying_before(flowpose.reporting, "write_html"),
+    "report, half of it": dying_before(flowpose.reporting, "write_run"),
 }
 
 

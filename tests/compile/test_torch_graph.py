@@ -310,7 +310,7 @@ def replayed(
 
 
 def test_the_shipped_graphs_replay_their_goldens(people: Artifact) -> None:
-    assert replayed(people, "fp32", torch.float32, "fp32").mean <= 0.1
+    assert replayed(people, "fp32", torch.float32, "fp32").mean <= 0.15
     assert replayed(people, "int8", torch.float32, "int8").mean <= TOLERANCES["int8"].mean
 
 

@@ -75,6 +75,7 @@ def test_what_would_never_end_is_not_read(tiny: Path, tmp_path: Path, damage: st
         open_artifact(tmp_path / "copy")
 
 
+@pytest.mark.alone
 def test_hostile_bundles_lead_nowhere(tar: Path, tmp_path: Path) -> None:
     good, place, tally = reliability_archives.members(tar), tmp_path / "place", Tally("hostile")
     place.mkdir()

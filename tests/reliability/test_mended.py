@@ -17,6 +17,7 @@ from flowpose.errors import ArtifactError
 from flowpose.runtime import load
 
 
+@pytest.mark.alone
 def test_hostile_tars_and_folders_of_people(tmp_path: Path) -> None:
     picture = image.encode(np.full((24, 16, 3), 90, np.uint8))
     tally = people_archives(picture, tmp_path / "people", with_bombs=False)

@@ -103,11 +103,17 @@ def _of_the_disk(error: BaseException | None) -> OSError | None:
 
 
 def refused(where: object, error: OSError) -> ArtifactError:
-    """Returns flowpose's error for one of the system about a file or an output."""
+    """The error for what the disk did not take: full, read-only, or broken."""
+    full = error.errno in _FULL
+    what = "no space is left on the disk" if full else f"cannot be written ({error})"
+    return ArtifactError(where, what, fix=mending(error))
+
+
+def mending(error: OSError) -> str:
+    """What to do about a disk that did not take something."""
     if error.errno in _FULL:
-        fix = "free some, and run the same command again"
-        return ArtifactError(where, "no space is left on the disk", fix=fix)
-    return ArtifactError(where, f"cannot be written ({error})", fix="choose another output folder")
+        return "free some, and run the same command again"
+    return "choose another output folder"
 
 
 @contextmanager

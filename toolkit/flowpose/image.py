@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose.errors import ImageError
-from flowpose.half_made import replace_file
+from flowpose.half_made import mending, replace_file
 from flowpose.letterbox import letterbox
 
 Picture = NDArray[np.uint8]
@@ -170,7 +170,7 @@ def write(path: str | Path, image: Any) -> Path:
     try:
         replace_file(file, data)
     except OSError as error:
-        raise ImageError(file, f"cannot be written ({error.strerror})") from error
+        raise ImageError(file, f"cannot be written ({error.strerror})", fix=mending(error)) from error
     return file
 
 
