@@ -99,3 +99,13 @@ def test_the_tables_list_what_is_shipped(kind: str) -> None:
 
 def test_no_result_is_left_open() -> None:
     assert "RESULTS" not in README, "fill the section Results from the JSON files that it names"
+
+
+@pytest.mark.skipif("people-128" not in shipped("models"), reason="the model people-128 is not in this checkout")
+def test_the_waterfall_is_that_of_the_shipped_model_and_its_report() -> None:
+    from flowpose.report.run_html import markdown_page
+    from flowpose.report_command import find_place, gather
+
+    stored = ROOT / "benchmarks" / "results" / "people-128-report.json"
+    shown = README.partition("<!-- waterfall -->\n")[2].partition("<!-- end of waterfall -->")[0].strip()
+    assert shown == markdown_page(gather(find_place("people-128", stored))).strip()
