@@ -103,6 +103,7 @@ def test_who_does_not_wait_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         assert told == []
 
 
+@pytest.mark.alone  # its timer ends a loop by a signal, which threads of native libraries do not survive
 def test_faults_are_counted_by_their_kind() -> None:
     tally = Tally("planted")
 
