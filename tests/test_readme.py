@@ -101,7 +101,9 @@ def test_no_result_is_left_open() -> None:
     assert "RESULTS" not in README, "fill the section Results from the JSON files that it names"
 
 
-@pytest.mark.skipif("people-128" not in shipped("models"), reason="the model people-128 is not in this checkout")
+@pytest.mark.skipif(
+    "people-128" not in shipped("models"), reason="the model people-128 is not in this checkout"
+)
 def test_the_waterfall_is_that_of_the_shipped_model_and_its_report() -> None:
     from flowpose.report.run_html import markdown_page
     from flowpose.report_command import find_place, gather
