@@ -18,7 +18,7 @@ help: ## list the targets
 # What running a model needs: the demo asks for no PyTorch.
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	$(PIP) --editable '.[serve]'
 	touch $@
 
 # torch first and alone, so that its pinned build is settled before anything else asks for one.
