@@ -25,7 +25,7 @@ from typing import Any
 
 import flowpose
 from flowpose import samples
-from flowpose.artifact import Artifact, open_artifact
+from flowpose.artifact import Artifact
 from flowpose.pipeline import Run
 from flowpose.runtime.machine import machine
 from flowpose.runtime.timing import Action, alternate
@@ -96,7 +96,6 @@ def turns(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Action]]:
     """A frame of every shape in every precision and backend; sources are encoded before."""
     motion = samples.motion()
     for row in rows:
-        open_artifact(Path(row["path"]))
         for precision, backend in RUNS:
             model = flowpose.load(row["path"], backend=backend, precision=precision)
             session, poses = model.session(motion.source), cycle(motion.poses)

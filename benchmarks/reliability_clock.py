@@ -22,9 +22,9 @@ from reliability_tally import Lost, Skipped, Tally
 from reliability_two import WAIT, started
 
 import flowpose
-from flowpose.artifact import open_artifact, sweep
+from flowpose.artifact import open_artifact
 from flowpose.bundle import open_bundle, seal
-from flowpose.half_made import temporary
+from flowpose.half_made import sweep, temporary
 from flowpose.runtime import load
 
 YEAR = 365 * 86400.0

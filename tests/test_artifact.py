@@ -21,9 +21,9 @@ from flowpose.artifact import (
     open_artifact,
     place,
     stage_key,
-    sweep,
 )
 from flowpose.errors import ArtifactError, IntegrityError, SpecError
+from flowpose.half_made import sweep
 
 KEY = stage_key(None, "train", {"iterations": 3})
 FIELDS: dict[str, Any] = {

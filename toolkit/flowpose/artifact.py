@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import ArtifactError, IntegrityError, SpecError
-from .half_made import explaining, flush, is_partial, move, refuse_existing, temporary
-from .half_made import sweep as sweep  # where half made artifacts are looked for
+from .half_made import explaining, flush, is_partial, move, refuse_existing, temporary, unreadable
 from .spec.base import Spec, canonical
 from .spec.manifest import FORMAT, MANIFEST, Ancestor, GateResult, Manifest
 
@@ -240,8 +239,7 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "see who may read it, and whether its disk is well"
-        raise ArtifactError(file, f"cannot be read ({error.strerror})", fix=fix) from error
+        raise unreadable(file, error) from error
 
 
 def _read_manifest(path: Path) -> Manifest:

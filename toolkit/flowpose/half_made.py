@@ -116,6 +116,12 @@ def mending(error: OSError) -> str:
     return "choose another output folder"
 
 
+def unreadable(where: object, error: OSError) -> ArtifactError:
+    """The error for what is there and cannot be read."""
+    fix = "see who may read it, and whether its disk is well"
+    return ArtifactError(where, f"cannot be read ({error.strerror})", fix=fix)
+
+
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
     """Gives an empty directory beside `path` that is locked while in use and removed afterwards."""

@@ -7,6 +7,7 @@ size needs none of it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,13 @@ from flowpose.letterbox import letterbox
 Picture = NDArray[np.uint8]
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MOST_PIXELS = (
-    1 << 26
-)  # of a picture that is read: 67 million; a PNG of 16 bits takes 2.1 GB while OpenCV decodes it
+# Of a picture that is read: 67 million; a PNG of 16 bits takes 2.1 GB while OpenCV decodes it.
+MOST_PIXELS = 1 << 26
 MOST_BYTES = 1 << 29  # of a picture's file
 
-_READ = "PNG, JPEG, WebP or BMP"
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {
-    0xC4,
-    0xC8,
-    0xCC,
-}  # markers of a frame header, which has the size
+READ = "PNG, JPEG, WebP or BMP"
+# Markers of a frame header, which has the size.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check(image: Any, where: str = "image") -> Picture:
@@ -52,23 +49,31 @@ def check(image: Any, where: str = "image") -> Picture:
     return np.ascontiguousarray(image)
 
 
+def kind_of(data: bytes) -> str | None:
+    """Returns png, jpeg, webp or bmp, whatever a file's first bytes say that it is; None of anything else."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return "bmp" if data.startswith(b"BM") else None
+
+
 def size_of(data: bytes) -> tuple[int, int] | None:
     """Returns height and width that the header of a PNG, JPEG, WebP or BMP file tells; None of anything else.
 
     Nothing is decoded, so what a file claims is known before there is room for it.
     """
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        return height, width
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_size(data)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
-        return _webp_size(data)
-    if data.startswith(b"BM") and len(data) >= 26:
-        old = data[14:18] == struct.pack("<I", 12)  # OS/2's header: 16 bits each
-        width, height = struct.unpack("<HH", data[18:22]) if old else struct.unpack("<ii", data[18:26])
-        return abs(height), abs(width)
-    return None
+    kind = kind_of(data)
+    return None if kind is None else _SIZES[kind](data)
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    if data[12:16] != b"IHDR" or len(data) < 24:
+        return None
+    width, height = struct.unpack(">II", data[16:24])
+    return height, width
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -86,16 +91,33 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
     """Height and width of a WebP file's canvas or only picture (RFC 9649)."""
-    kind = data[12:16]
+    kind = data[12:16] if len(data) >= 30 else b""
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
-    if kind == b"VP8L":
+    if kind == b"VP8L" and data[20] == 0x2F:
         bits = int.from_bytes(data[21:25], "little")
         return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
-    if kind == b"VP8 ":
+    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack("<HH", data[26:30])
         return height & 0x3FFF, width & 0x3FFF
     return None
+
+
+def _bmp_size(data: bytes) -> tuple[int, int] | None:
+    if len(data) < 26:
+        return None
+    old = data[14:18] == struct.pack("<I", 12)  # OS/2's header: 16 bits each
+    width, height = struct.unpack("<HH", data[18:22]) if old else struct.unpack("<ii", data[18:26])
+    return abs(height), abs(width)
+
+
+_SIZES: Mapping[str, Callable[[bytes], tuple[int, int] | None]] = {
+    "png": _png_size,
+    "jpeg": _jpeg_size,
+    "webp": _webp_size,
+    "bmp": _bmp_size,
+}
+"""Kind of file -> what reads height and width of its header; None where that is damaged."""
 
 
 def decode(data: bytes, where: str = "picture") -> Picture:
@@ -107,7 +129,7 @@ def decode(data: bytes, where: str = "picture") -> Picture:
     """
     size = size_of(data)
     if size is None:
-        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected=_READ)
+        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected=READ)
     if size[0] * size[1] > MOST_PIXELS:
         got, expected = f"{size[1]} x {size[0]} pixels", f"{MOST_PIXELS} pixels at most"
         raise ImageError(where, "too large", got=got, expected=expected, fix="shrink the picture first")
@@ -119,7 +141,7 @@ def decode(data: bytes, where: str = "picture") -> Picture:
         why = " ".join(str(error).split())
         raise ImageError(where, f"cannot be decoded ({why})", got=f"{size[1]} x {size[0]} pixels") from error
     if found is None:
-        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected=_READ)
+        raise ImageError(where, "not a picture", got=f"{len(data)} bytes", expected=READ)
     return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -131,7 +153,7 @@ def read(path: str | Path) -> Picture:
     """
     file = Path(path)
     if not file.is_file():
-        raise ImageError(file, "no such file", expected=f"a {_READ} file")
+        raise ImageError(file, "no such file", expected=f"a {READ} file")
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:

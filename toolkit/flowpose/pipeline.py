@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,7 +23,7 @@ from flowpose.errors import MissingDependency
 from flowpose.gates import Case, settled
 from flowpose.half_made import alone, explaining, sweep
 from flowpose.job import Job, Stage, data_digest, parent_stage, stage_keys, stages_of
-from flowpose.ranks import agree, by_main, check_batches, current, seen, together
+from flowpose.ranks import agree, by_main, check_batches, current, launched, seen, together
 from flowpose.spec.calibration import Calibration
 from flowpose.spec.check import check, check_recipe
 from flowpose.spec.manifest import GateResult
@@ -173,12 +172,12 @@ class Run:
         Raises:
             ArtifactError: the disk is full or takes nothing, or another run of several processes holds the lock.
         """
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        if several and os.environ.get("RANK", "0") != "0":
+        rank, world = launched()
+        if rank:
             yield
             return
         lock = self.root / self.recipe.name / "work" / f"{path.name}.lock"
-        with explaining(path), alone(lock, self.say, wait=not several):
+        with explaining(path), alone(lock, self.say, wait=world == 1):
             yield
 
     def _settled(self, stage: str, artifact: Artifact, before: tuple[Artifact, ...] = ()) -> Artifact:

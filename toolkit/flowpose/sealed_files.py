@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, NoReturn, cast
 
 from .errors import ArtifactError, IntegrityError
+from .half_made import unreadable
 
 TAR, TAR_GZ = ".tar", (".tar.gz", ".tgz")
 BLOCK = 512  # bytes of a tar's block
@@ -104,12 +105,7 @@ def entries(path: Path) -> Generator[Entry, None, None]:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ArtifactError(path, "no such bundle", fix=MAKE) from error
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> ArtifactError:
-    fix = "see who may read it, and whether its disk is well"
-    return ArtifactError(path, f"cannot be read ({error.strerror})", fix=fix)
+        raise unreadable(path, error) from error
 
 
 def _of_tar(path: Path, stream: IO[bytes]) -> Iterator[Entry]:
@@ -159,7 +155,7 @@ def _read(path: Path, stream: IO[bytes], count: int) -> bytes:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise IntegrityError(path, f"the compressed stream is broken ({error})", fix=MEND) from error
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _of_folder(path: Path) -> Iterator[Entry]:

@@ -12,6 +12,7 @@ PyTorch is imported only where there are other processes.
 """
 
 from flowpose.ranks.batches import check_batches
+from flowpose.ranks.connection import launched
 from flowpose.ranks.meeting import current, together
 from flowpose.ranks.share import WHOLE, Share
 from flowpose.ranks.work import agree, by_main, dealt, sealed_by_main, seen, shown
@@ -24,6 +25,7 @@ __all__ = [
     "check_batches",
     "current",
     "dealt",
+    "launched",
     "sealed_by_main",
     "seen",
     "shown",

@@ -11,7 +11,7 @@ import re
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -34,10 +34,8 @@ __all__ = ["Upload", "motion_of", "picture_of", "pose_of"]
 
 Size = tuple[int, int]
 Made = TypeVar("Made")
-PICTURES = "PNG, JPEG, WebP or BMP"
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".txt", ".pose", ".npy", ".npz")
 FOLDERS = (".json", ".txt")  # kinds of which several files make one motion
-FRAME_MARKERS = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +72,12 @@ def picture_of(upload: Upload, limits: Limits) -> NDArray[np.uint8]:
     where = upload.shown
     if len(upload.data) > limits.photo_mb * MB:
         raise _too_large(where, len(upload.data), limits.photo_mb, "a smaller picture")
-    size = next((read(upload.data) for told, read in HEADERS.items() if _starts(upload.data, told)), None)
-    if size is None:
+    if image.kind_of(upload.data) is None:
         got = f"a file that begins with {upload.data[:8].hex(' ') or 'nothing'}"
-        raise Refused(415, where, "not a picture that can be read", got=got, expected=PICTURES)
+        raise Refused(415, where, "not a picture that can be read", got=got, expected=image.READ)
+    size = image.size_of(upload.data) or (0, 0)
     if min(size) < 1:
-        raise ImageError(where, "damaged picture", got=f"{size[1]} x {size[0]} pixels", expected=PICTURES)
+        raise ImageError(where, "damaged picture", got=f"{size[1]} x {size[0]} pixels", expected=image.READ)
     if size[0] * size[1] > limits.megapixels * 1e6:
         got, most = f"{size[1]} x {size[0]} pixels", f"at most {limits.megapixels:g} megapixels"
         raise Refused(413, where, "too many pixels", got=got, expected=most, fix="a smaller picture")
@@ -197,58 +195,3 @@ def _too_large(where: str, got: int, most: float, fix: str) -> Refused:
     return Refused(
         413, where, "too large", got=f"{got / MB:.1f} MB", expected=f"at most {most:g} MB", fix=fix
     )
-
-
-def _starts(data: bytes, told: tuple[tuple[int, bytes], ...]) -> bool:
-    return all(data[at : at + len(mark)] == mark for at, mark in told)
-
-
-def _png(data: bytes) -> Size:
-    if len(data) < 24 or data[12:16] != b"IHDR":
-        return 0, 0
-    width, height = struct.unpack(">II", data[16:24])
-    return height, width
-
-
-def _jpeg(data: bytes) -> Size:
-    """From the first frame header; segments before it are stepped over."""
-    at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            return 0, 0
-        marker = data[at + 1]
-        if marker in FRAME_MARKERS:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return height, width
-        alone = marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01  # no length follows
-        at += (1 if marker == 0xFF else 2) if alone else 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-    return 0, 0
-
-
-def _webp(data: bytes) -> Size:
-    kind = data[12:16]
-    if kind == b"VP8X" and len(data) >= 30:
-        return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
-    if kind == b"VP8L" and len(data) >= 25 and data[20] == 0x2F:
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
-    if kind == b"VP8 " and len(data) >= 30 and data[23:26] == b"\x9d\x01\x2a":
-        width, height = struct.unpack("<HH", data[26:30])
-        return height & 0x3FFF, width & 0x3FFF
-    return 0, 0
-
-
-def _bmp(data: bytes) -> Size:
-    if len(data) < 26:
-        return 0, 0
-    width, height = struct.unpack("<ii", data[18:26])
-    return abs(height), abs(width)
-
-
-HEADERS: Mapping[tuple[tuple[int, bytes], ...], Callable[[bytes], Size]] = {
-    ((0, b"\x89PNG\r\n\x1a\n"),): _png,
-    ((0, b"\xff\xd8\xff"),): _jpeg,
-    ((0, b"RIFF"), (8, b"WEBP")): _webp,
-    ((0, b"BM"),): _bmp,
-}
-"""What a file begins with -> what reads (height, width) of its header, 0 where that is damaged."""

@@ -29,13 +29,13 @@ from flowpose.model.losses import identity_loss
 from flowpose.model.pictures import signed
 from flowpose.optimize import Draw, Losses, Task, moved, restoring, run
 from flowpose.ranks import WHOLE, Share, by_main
+from flowpose.ranks.batches import PAIRS
 from flowpose.spec.recipe import FeaturesSpec
 from flowpose.train.augment import mirror_keypoints
 
 WIDTHS = (16, 32, 64, 96, 128)  # channels at strides 1, 2, 4, 8 and 16
 NECK, EMBEDDING = 48, 64
 HEAT_STRIDE = 4
-PAIR = 2  # pictures of one person stand beside each other
 IDENTITY = 0.3  # weight of the identities beside the joints
 
 
@@ -84,7 +84,7 @@ class FeatureTask(nn.Module):
         heat = self.heat(F.relu(torch.stack(parts).sum(0))).flatten(2)
         pooled = torch.cat([each.mean((2, 3)) for each in maps[1:]], dim=1)
         who = F.normalize(self.identity(pooled).float(), dim=1)
-        return _joint_loss(heat, keypoints, sides, share), identity_loss(share.gathered(who, PAIR))
+        return _joint_loss(heat, keypoints, sides, share), identity_loss(share.gathered(who, PAIRS))
 
 
 def _joint_loss(
@@ -125,7 +125,7 @@ def draw_people(
     light = rng.uniform(0.85, 1.15, (len(numbers), 1, 1, 1)) * rng.uniform(
         0.97, 1.03, (len(numbers), 1, 1, 3)
     )
-    numbers, turned, corners, light = (share.of(each, PAIR) for each in (numbers, turned, corners, light))
+    numbers, turned, corners, light = (share.of(each, PAIRS) for each in (numbers, turned, corners, light))
     images, keypoints = pictures.images[numbers], pictures.keypoints[numbers].copy()
     images = np.where(turned[:, None, None, None], images[:, :, ::-1], images)
     keypoints = np.where(turned[:, None, None], mirror_keypoints(keypoints, width), keypoints)
@@ -175,7 +175,8 @@ def _train(network: FeatureNetwork, spec: FeaturesSpec, pictures: Pictures, work
 
     learner = FeatureTask(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run(
-        Task(title="features", module=learner, losses=losses, directory=work, key=key, group=PAIR), spec.optim
+        Task(title="features", module=learner, losses=losses, directory=work, key=key, group=PAIRS),
+        spec.optim,
     )
 
 
