@@ -164,20 +164,22 @@ def read(path: str | Path) -> Picture:
     return decode(data, str(file))
 
 
-def encode(image: Any, kind: str = ".png") -> bytes:
-    """Returns the bytes of a picture file of the kind that the suffix names (JPEG and WebP at quality 95).
+def encode(image: Any, kind: str = ".png", quality: int = 95) -> bytes:
+    """Returns the bytes of a picture file of the kind that the suffix names; `quality` 1 to 100 is JPEG's and WebP's.
 
     Raises:
-        ImageError: a wrong picture or an unknown suffix.
+        ImageError: a wrong picture, an unknown suffix, or OpenCV cannot write it.
     """
     picture = check(image)
     if kind.lower() not in WRITTEN:
         raise ImageError(kind or "(no suffix)", "unknown kind of picture file", expected=", ".join(WRITTEN))
     import cv2
 
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_WEBP_QUALITY, 95]
-    options = {".jpg": quality[:2], ".jpeg": quality[:2], ".webp": quality[2:]}.get(kind.lower(), [])
-    _, data = cv2.imencode(kind.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    jpeg, webp = [cv2.IMWRITE_JPEG_QUALITY, quality], [cv2.IMWRITE_WEBP_QUALITY, quality]
+    options = {".jpg": jpeg, ".jpeg": jpeg, ".webp": webp}.get(kind.lower(), [])
+    made, data = cv2.imencode(kind.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    if not made:
+        raise ImageError("picture", "cannot be encoded", got=kind)
     return bytes(data.tobytes())
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpose import image
 from flowpose.errors import FlowposeError, ImageError, MissingDependency
 from flowpose.report.video import CLEAR, open_writer
 
@@ -225,12 +226,7 @@ class PageOutput:
         self._thread.start()
 
     def show(self, picture: Picture, seconds: float) -> bool:
-        made, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-        )
-        if not made:
-            raise ImageError("--mjpeg", "OpenCV could not write a JPEG")
-        self._newest.put(data.tobytes())
+        self._newest.put(image.encode(picture, ".jpg", QUALITY))
         return True
 
     def idle(self) -> bool:

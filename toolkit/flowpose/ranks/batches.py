@@ -22,9 +22,7 @@ RUNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Stage -> the optimization runs of a recipe that it may need."""
 
-PAIRS = (
-    2  # pictures of one person, which stand beside each other and stay together where features are trained
-)
+PAIRS = 2  # pictures of one person, which stay together where features are trained
 
 
 def check_batches(recipe: Recipe, stages: Collection[str], share: Share) -> None:

@@ -20,6 +20,7 @@ from flowpose.pose import Pose
 from flowpose.runtime import Model
 from flowpose.runtime.model import tensor_shape
 from flowpose.serve.drawer import Drawer, Drawn, Look, Seat
+from flowpose.serve.drawing_requests import on_frame
 from flowpose.serve.meters import Meters
 from flowpose.serve.problems import Refused
 from flowpose.serve.settings import MB, Limits
@@ -214,10 +215,7 @@ class House:
 
     def _own(self, picture: NDArray[np.uint8]) -> Pose | None:
         found = self._estimator.find(picture)
-        if not found:
-            return None
-        own = found[0].fit(*self.model.size).inside().to(self.model.manifest.pose.format)
-        return own if own.score.any() else None
+        return on_frame(self.model, found[0]) if found else None
 
     def _warm(self) -> None:
         """Draws what the first clients would wait for: a batch opens what the backend needs for it."""

@@ -15,19 +15,17 @@ from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpose import image
 from flowpose.errors import BackendError, FlowposeError, ImageError, PoseError
 from flowpose.pose import Pose
 from flowpose.runtime import BACKENDS, Model, Session
 from flowpose.serve.meters import Meters
 from flowpose.serve.protocol import Encoding
 
-__all__ = ["Counts", "Drawer", "Drawn", "Look", "Seat", "encode"]
-
-QUALITY = {"jpeg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
+__all__ = ["Counts", "Drawer", "Drawn", "Look", "Seat"]
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ class Drawer:
     ) -> None:
         look, begun = seat.look, perf_counter()
         try:
-            data = encode(picture, look)
+            data = image.encode(picture, f".{look.encoding}", look.quality)
         except ImageError as error:
             self._hand(seat, job, error)
             return
@@ -283,16 +281,3 @@ def _own(error: BaseException) -> BackendError:
     )
     found.__cause__ = error
     return found
-
-
-def encode(picture: NDArray[np.uint8], look: Look) -> bytes:
-    """Returns a picture file of u8[h,w,3].
-
-    Raises:
-        ImageError: OpenCV cannot write it.
-    """
-    turned = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    made, data = cv2.imencode(f".{look.encoding}", turned, [QUALITY[look.encoding], look.quality])
-    if not made:
-        raise ImageError("frame", "cannot be encoded", got=look.encoding)
-    return data.tobytes()

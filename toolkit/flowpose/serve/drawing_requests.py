@@ -14,11 +14,10 @@ from flowpose.errors import PoseError
 from flowpose.pose import Pose
 from flowpose.pose_motion import Motion, retarget
 from flowpose.runtime import Model
-from flowpose.serve.drawer import Look, encode
 from flowpose.serve.settings import Limits
 from flowpose.serve.uploads import Upload, motion_of, picture_of, pose_of
 
-__all__ = ["Output", "drawn", "motion_table", "own_of", "sample_motion", "told_motion"]
+__all__ = ["Output", "drawn", "motion_table", "on_frame", "own_of", "sample_motion", "told_motion"]
 
 Output = Literal["png", "jpeg", "webp"]
 RATE = 15.0  # poses a second of motions whose times are all the same
@@ -50,7 +49,7 @@ def drawn(
     picture = picture_of(photo, limits)
     found = pose_of(pose, format, (picture.shape[0], picture.shape[1]), number, limits)
     frame = model.infer(picture, found)
-    return image.encode(frame, ".png") if output == "png" else encode(frame, Look(output, quality))
+    return image.encode(frame, f".{output}", quality)
 
 
 def told_motion(
@@ -112,9 +111,10 @@ def _fitted(model: Model, motion: Motion, own: Pose | None) -> Told:
     poses: Sequence[Pose] = sized if own is None else retarget(sized, own)
     last = motion.times[-1]
     times = motion.times if last > 0 else tuple(i / RATE for i in range(len(poses)))
-    return Told(tuple(_on_frame(model, pose) for pose in poses), times)
+    return Told(tuple(on_frame(model, pose) for pose in poses), times)
 
 
-def _on_frame(model: Model, pose: Pose) -> Pose | None:
+def on_frame(model: Model, pose: Pose) -> Pose | None:
+    """Returns a pose on the model's frame, in its format; None where none of its joints is left."""
     found = pose.fit(*model.size).inside().to(model.manifest.pose.format)
     return found if found.score.any() else None
