@@ -17,6 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from page_tables import put
+
 from flowpose.artifact import Artifact
 from flowpose.job import Stage
 from flowpose.pipeline import Run
@@ -169,17 +171,8 @@ def main() -> None:
         }  # fmt: skip
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.table:
-        write_table(options.table, report)
+        put(options.table, "ablation.py", table(rows))
     sys.stdout.write(table(rows))
-
-
-MARK = "<!-- table: benchmarks/ablation.py -->"
-
-
-def write_table(path: Path, report: Mapping[str, Any]) -> None:
-    """Puts the table between the page's two marks; the text around it is written by hand."""
-    before, _, after = path.read_text().split(MARK)
-    path.write_text(f"{before}{MARK}\n{table(report['rows'])}{MARK}{after}")
 
 
 if __name__ == "__main__":

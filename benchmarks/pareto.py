@@ -23,6 +23,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from page_tables import put
+
 import flowpose
 from flowpose import samples
 from flowpose.artifact import Artifact
@@ -48,7 +50,6 @@ SHAPES: Mapping[str, Settings] = {
 SCORES = ("own_lpips", "psnr", "spectrum_top", "pck", "identity")
 RUNS = (("int8", "openvino"), ("int8", "onnxruntime"), ("fp32", "openvino"), ("fp32", "onnxruntime"))
 COLUMNS = ("gmac", "int8_ms", "fp32_ms", "times", *SCORES, "int8_psnr", "front")
-MARK = "<!-- table: benchmarks/pareto.py -->"
 
 
 def overrides(recipe: str, shape: Settings, iterations: int) -> list[str]:
@@ -158,8 +159,7 @@ def main() -> None:
     report["measured_on"] = {**asdict(machine()), "rounds": options.rounds, "load": os.getloadavg()[0]}
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.table:
-        before, _, after = options.table.read_text().split(MARK)
-        options.table.write_text(f"{before}{MARK}\n{table(report['rows'])}{MARK}{after}")
+        put(options.table, "pareto.py", table(report["rows"]))
     sys.stdout.write(table(report["rows"]))
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import peers_report
+from page_tables import put
 from peers_backends import BACKENDS
 from peers_networks import PEERS
 from peers_shapes import SHAPES
@@ -222,7 +223,7 @@ def main() -> None:
         measure_and_store(asked)
     found = json.loads(asked.json.read_text())
     if asked.table:
-        peers_report.write_table(asked.table, found)
+        put(asked.table, "peers.py", peers_report.table(found))
     sys.stdout.write(peers_report.table(found))
 
 

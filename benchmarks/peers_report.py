@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from peers_turns import FLOWPOSE, WHOLE, Seat
 
-MARK = "<!-- table: benchmarks/peers.py -->"
 SAME = 0.02  # relative difference of a network's result in two fp32 backends; above it they do not compute the same
 Row = dict[str, Any]
 
@@ -188,9 +187,3 @@ def _networks(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def write_table(path: Path, report: Mapping[str, Any]) -> None:
-    """Puts the tables between the page's two marks; the text around them is written by hand."""
-    before, _, after = path.read_text().split(MARK)
-    path.write_text(f"{before}{MARK}\n{table(report)}{MARK}{after}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from page_tables import put
 
 from flowpose.artifact import Artifact
 from flowpose.comparison import Pairs, scores_of, validation
@@ -35,7 +36,6 @@ COLUMNS = (
     "psnr", "psnr_low", "ssim_change", "own_lpips_change", "pck_change", "share", "kept", "seconds",
 )  # fmt: skip
 FLOOR = {"psnr": 36.0, "low": 30.0, "pairs": 16}
-MARK = "<!-- table: benchmarks/quantization.py -->"
 
 
 def variants(tuned: Settings) -> dict[str, Settings]:
@@ -135,8 +135,7 @@ def main() -> None:
         }  # fmt: skip
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.table:
-        before, _, after = options.table.read_text().split(MARK)
-        options.table.write_text(f"{before}{MARK}\n{table(rows)}{MARK}{after}")
+        put(options.table, "quantization.py", table(rows))
     sys.stdout.write(table(rows))
 
 

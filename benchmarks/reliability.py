@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from page_tables import put
 from reliability_tally import Tally
 
 from flowpose import image
@@ -247,15 +248,6 @@ def _fuzz_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, int], 
         yield each["fault"], each["outcomes"], each["untyped"], each["hung"]
 
 
-BEGIN, END = "<!-- table: benchmarks/reliability.py -->", "<!-- end of table -->"
-
-
-def put_table(page: Path, text: str) -> None:
-    """Puts the table between the marks of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
-
-
 @contextmanager
 def place(given: Path | None) -> Iterator[Path]:
     """The folder that is given, or one for this run, in memory where that is a disk."""
@@ -301,7 +293,7 @@ def main() -> None:
             for name, file in FUZZED.items()
             if (RESULTS / file).exists()
         }
-        put_table(given.table, table(document, fuzzed))
+        put(given.table, "reliability.py", table(document, fuzzed) + "\n")
     sys.exit(0 if clean else 1)
 
 

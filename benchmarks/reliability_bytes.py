@@ -16,14 +16,9 @@ from reliability_tally import Lost, Tally
 
 from flowpose.artifact import listing, open_artifact
 from flowpose.bundle import open_bundle
-from flowpose.bundle_record import RECORD
 from flowpose.errors import FlowposeError
 
 SECONDS = 60.0  # that opening anything may take; a pipe or a device would take for ever
-
-UNSIGNED = (
-    "bundle.json changed, unsigned"  # it has no digest of its own: only a signature protects what it says
-)
 
 Damage = Callable[[Path, random.Random], None]
 """Changes a file in its place."""
@@ -185,7 +180,7 @@ def unpacked(bundle: Path, into: Path, whole: Mapping[str, bytes]) -> str:
     """What opening a damaged bundle gives; an error leaves nothing.
 
     Raises:
-        Lost: a file that bundle.json lists was unpacked with other bytes, or something is left of a failed one.
+        Lost: a file was unpacked with other bytes, or something is left of a failed one.
     """
     try:
         open_bundle(bundle, into)
@@ -195,9 +190,9 @@ def unpacked(bundle: Path, into: Path, whole: Mapping[str, bytes]) -> str:
             raise Lost(f"left behind: {left}") from error
         return type(error).__name__
     found = {name: (into / name).read_bytes() for name in listing(into)}
-    if found.keys() != whole.keys() or any(found[name] != whole[name] for name in whole if name != RECORD):
+    if found != whole:
         raise Lost("unpacked with other bytes")
-    return "what was written" if found == whole else UNSIGNED
+    return "what was written"
 
 
 def bundles(tars: Mapping[str, Path], scratch: Path, each: int, seed: int = 0) -> Tally:

@@ -465,11 +465,21 @@ def test_a_record_whose_target_is_no_file_is_refused(tmp_path: Path, sealed: Pat
 
 
 def test_another_format_says_how_to_go_on(tmp_path: Path, sealed: Path) -> None:
-    with_record(sealed, lambda data: data.update(format=2))
+    with_record(sealed, lambda data: data.update(format=3))
     with pytest.raises(
-        ArtifactError, match=r"unknown format version, got 2, expected 1\. Fix: install the flowpose"
+        ArtifactError, match=r"unknown format version, got 3, expected 2\. Fix: install the flowpose"
     ):
         open_bundle(sealed, tmp_path / "opened")
+
+
+def test_a_changed_bit_of_a_record_is_noticed_without_a_signature(sealed: Path) -> None:
+    raw = parts(sealed)["bundle.json"]
+    parsed(sealed, raw)
+    for place in range(len(raw)):
+        changed = bytearray(raw)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(FlowposeError):
+            parsed(sealed, bytes(changed))
 
 
 def test_a_record_that_is_written_otherwise_is_refused(tmp_path: Path, sealed: Path) -> None:
@@ -494,7 +504,7 @@ def test_a_record_of_brackets_is_refused(
 
 
 @pytest.mark.parametrize("depth", range(1, 1100, 60))
-@pytest.mark.parametrize("text", ['{"format": 1, "versions": {"a": %s}}', '{"format": 1, "files": %s}', "%s"])
+@pytest.mark.parametrize("text", ['{"format": 2, "versions": {"a": %s}}', '{"format": 2, "files": %s}', "%s"])
 def test_a_record_nested_to_any_depth_is_refused(depth: int, text: str) -> None:
     with pytest.raises(FlowposeError):
         parsed(Path("bundle.json"), (text % ("[" * depth + "]" * depth)).encode())

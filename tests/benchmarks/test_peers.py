@@ -54,10 +54,11 @@ def bench() -> SimpleNamespace:
     import peers_report
     import peers_shapes
     import peers_turns
+    from page_tables import put
 
     return SimpleNamespace(
         peers=peers, backends=peers_backends, networks=peers_networks, report=peers_report, shapes=peers_shapes,
-        turns=peers_turns,
+        turns=peers_turns, put=put,
     )  # fmt: skip
 
 
@@ -242,9 +243,9 @@ def test_the_page_gets_the_tables_between_its_marks(bench: SimpleNamespace, tmp_
         "networks": {"cfld-shape": {"step": network}},
         "flowpose": {"model": "m", "trained": False, "macs": {"fp32 openvino": 1e9, "int8 openvino": 1e9}},
     }  # fmt: skip
-    page, mark = tmp_path / "peers.md", bench.report.MARK
+    page, mark = tmp_path / "peers.md", "<!-- table: benchmarks/peers.py -->"
     page.write_text(f"before\n{mark}\nold\n{mark}\nafter\n")
-    bench.report.write_table(page, found)
+    bench.put(page, "peers.py", bench.report.table(found))
     text = page.read_text()
     assert text.startswith(f"before\n{mark}\n") and text.endswith(f"{mark}\nafter\n") and "old" not in text
     assert "| cfld-shape | eager | 100 | 3000 | 0.333 | 300 | 150 | composed, n = 5 |" in text

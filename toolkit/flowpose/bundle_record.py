@@ -1,4 +1,8 @@
-"""`bundle.json`: what a bundle holds, size and digest of every file, and how to compile."""
+"""`bundle.json`: what a bundle holds, size and digest of every file, and how to compile.
+
+The file says the record, and last the sha256 of all that: what a bad disk or cable changes is noticed without a
+signature, too. A signature alone tells what somebody changed on purpose.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from typing_extensions import Self
@@ -17,8 +21,9 @@ from .spec.base import Spec
 from .spec.manifest import Digest
 from .spec.recipe import MARGIN
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 RECORD, SIGNATURE = "bundle.json", "bundle.sig"
+DIGEST = "self_sha256"  # the last field of the file, of those before it
 LARGEST_RECORD = 1 << 20  # bytes of bundle.json; the shipped model's has 3,000
 LARGEST = 4 << 30  # bytes of all files; a board with 8 GB of memory runs nothing larger
 
@@ -65,7 +70,7 @@ class BundleRecord(Spec):
         files: every file but bundle.json and bundle.sig.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     name: str = Field(min_length=1)
     key: Digest
     created_by: str
@@ -107,7 +112,12 @@ class BundleRecord(Spec):
 
 def rendered(record: BundleRecord) -> bytes:
     """Returns the bytes of `bundle.json`; the only ones that are accepted for this record."""
-    return (json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=True) + "\n").encode()
+    fields = record.model_dump(mode="json")
+    return _written({**fields, DIGEST: hashlib.sha256(_written(fields)).hexdigest()})
+
+
+def _written(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def parsed(where: Path, raw: bytes) -> BundleRecord:
@@ -134,6 +144,7 @@ def _parsed(where: Path, raw: bytes) -> BundleRecord:
     if data.get("format") != FORMAT:
         fix = "install the flowpose that made the bundle, or make it again with this one: flowpose bundle"
         raise ArtifactError(where, "unknown format version", got=data.get("format"), expected=FORMAT, fix=fix)
+    data.pop(DIGEST, None)
     record = BundleRecord.parse(data, "bundle", source=where)
     if rendered(record) != raw:
         refuse(where, "the file was changed, it is not as flowpose writes it")

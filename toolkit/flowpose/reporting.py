@@ -12,8 +12,7 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from flowpose.comparison import Pairs, measurements, validation
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import SpecError
 from flowpose.evaluate_command import OWN, compare, contact_sheet, contenders
+from flowpose.half_made import move, temporary
 from flowpose.job import Job
 from flowpose.pose import Pose
 from flowpose.report import StageRow
@@ -61,13 +61,15 @@ def write_report(run: Run, done: Sequence[Done], path: Path) -> None:
     by_stage = {each.stage: each.artifact for each in done}
     graph, engine = by_stage["export"], by_stage["compile"]
     measured = _measure(run, graph, engine)
-    with _whole(path) as folder:
+    with temporary(path) as folder:
         image.write(folder / SHEET, measured.sheet)
         image.write(folder / WORST, measured.worst_sheet)
         _write_json(folder / LATENCY, measured.latency)
         _write_json(folder / RECIPE, run.recipe.model_dump(mode="json"))  # JSON is YAML
         _write_json(folder / REPORT, _record(run, done, path, measured).model_dump(mode="json"))
         write_run(folder / PAGE, gather(Place(engine, folder)))
+        shutil.rmtree(path, ignore_errors=True)  # of a run before this one
+        move(folder, path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,17 +167,6 @@ def _shipped(recipe: Recipe) -> bool:
 def _set(run: Run, graph: Artifact, pairs: Pairs) -> str:
     job = Job(recipe=run.recipe, stage="export", key=graph.manifest.key, root=run.root, data=run.data)
     return f"{job.set_name}/{pairs.split}"
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its place when the block ends well."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    shutil.rmtree(path, ignore_errors=True)
-    partial.replace(path)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
