@@ -233,13 +233,38 @@ def test_a_frame_without_the_person_is_an_error_that_says_how_to_bridge_it(
 
 
 def test_held_joints_bridge_a_gap_and_then_the_last_pose_stays(
-    tiny: Artifact, photo: Path, tmp_path: Path
+    tiny: Artifact, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = [[], [body(2)], *[[]] * 8, [body(5)]]
     poses = lines(tmp_path / "gap.jsonl", frames, [i / 10 for i in range(11)])
-    result = infer_files(photo, poses, tmp_path / "out.mp4", options(tiny, hold=0.2), say=quiet)
-    assert result["frames"] == 11
-    assert 4 <= result["still"] <= 6, "the first frame, and those after 0.2 s held and 0.25 s fading"
+    drawn = seen(monkeypatch)
+    for suffix in (".mp4", ".png"):
+        result = infer_files(photo, poses, tmp_path / f"out{suffix}", options(tiny, hold=0.25), say=quiet)
+        assert result["frames"] == len(drawn) == 11
+        assert result["still"] == 1 + 6, "the first frame, and those after 0.25 s"
+        assert all(np.array_equal(each, drawn[1]) for each in drawn[:10]), "the person stays as they were"
+        assert not np.array_equal(drawn[10], drawn[1])
+        drawn.clear()
+
+
+def test_pictures_are_made_at_a_rate_where_one_is_asked_for(
+    tiny: Artifact, photo: Path, tmp_path: Path
+) -> None:
+    poses = lines(tmp_path / "walk.jsonl", [[body(y)] for y in range(1, 5)], [0, 0.1, 0.3, 0.4])
+    for fps, count in ((None, 4), (20.0, 9)):
+        for suffix in (".png", ".jpg"):
+            result = infer_files(
+                photo, poses, tmp_path / f"{count}{suffix}", options(tiny, fps=fps), say=quiet
+            )
+            assert result["frames"] == count
+
+
+def test_the_motions_format_is_not_the_photographs(tiny: Artifact, photo: Path, tmp_path: Path) -> None:
+    own, walked = tmp_path / "own.npy", tmp_path / "walk.npy"
+    np.save(own, standing())  # 133 joints
+    np.save(walked, np.stack([Pose.of(standing(y), size=SIZE).to("openpose-18").array() for y in (1, 2)]))
+    asked = options(tiny, format="openpose-18", retarget=True, source_pose=str(own))
+    assert infer_files(photo, walked, tmp_path / "out.png", asked, say=quiet)["frames"] == 2
 
 
 def test_a_bad_pose_is_named_before_anything_is_written(tiny: Artifact, photo: Path, tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_a_joint_that_vanishes_is_held(tiny: Artifact, photo: Path) -> None:
     assert run_live(photo, Given(given), [Kept()], options(tiny), say=quiet).nobody == 2
 
 
+def test_parts_that_a_tracker_finds_later_and_a_canvas_that_turns_are_taken(
+    tiny: Artifact, photo: Path
+) -> None:
+    whole = Pose.of(standing(3), size=SIZE)
+    turned = Pose.of(standing(3), size=(HEIGHT + 8, WIDTH))
+    given = [person(1), whole, person(2), turned]
+    found = run_live(photo, Given(given, 0.25), [Kept()], options(tiny, hold=0.25, smooth=True), say=quiet)
+    assert (found.refused, found.problem, found.made + found.replaced) == (0, None, 4)
+
+
 def test_live_poses_are_retargeted_from_the_first_one_on(
     tiny: Artifact, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

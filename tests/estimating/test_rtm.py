@@ -134,6 +134,29 @@ def test_a_network_with_other_joints_says_which_it_may_have(tiny: ModuleType, tm
         open_estimator("rtmlib", EstimatorOptions(pose=network)).find(dots())
 
 
+@pytest.mark.parametrize("which", ["pose network", "detector"])
+def test_a_network_that_fails_while_it_runs_is_told(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    estimator = open_estimator(
+        "rtmlib",
+        EstimatorOptions(
+            pose=tiny.pose_network(tmp_path / "pose.onnx"), det=tiny.box_network(tmp_path / "det.onnx")
+        ),
+    )
+
+    def fails(*_: object, **__: object) -> None:
+        raise Fail("no kernel")
+
+    monkeypatch.setattr(estimator, "_pose" if which == "pose network" else "_det", fails)
+    picture = np.zeros((240, 180, 3), np.uint8)
+    picture[40:200, 40:140, 2] = 255
+    with pytest.raises(BackendError, match=f"rtmlib's {which}: failed .*no kernel"):
+        estimator.find(picture)
+
+
 def test_a_detector_given_as_the_pose_network_is_refused(tiny: ModuleType, tmp_path: Path) -> None:
     det = tiny.raw_network(tmp_path / "det.onnx", [])
     with pytest.raises(ArtifactError, match="not such a network") as caught:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -131,6 +132,42 @@ def test_closing_ends_who_waits(film: Path, started: bool) -> None:
     waiting.join(5)
     assert not waiting.is_alive() and len(got) == 1
     camera.close()
+
+
+class Unplugged:
+    """What OpenCV gives of a camera that stops after some pictures, with or without an error."""
+
+    def __init__(self, pictures: int, breaks: bool = False) -> None:
+        self.left, self.breaks = pictures, breaks
+
+    def read(self) -> tuple[bool, Picture | None]:
+        self.left -= 1
+        if self.left >= 0:
+            return True, grey(100)
+        if self.breaks:
+            raise cv2.error("no buffer")
+        return False, None
+
+    def release(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("pictures", "breaks", "what"),
+    [
+        (0, False, "camera 0: gives no picture, got 0 pictures"),
+        (1, False, "camera 0: gives no more pictures, got 1 pictures"),
+        (1, True, "OpenCV cannot read on"),
+    ],
+)
+def test_a_camera_that_stops_by_itself_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, pictures: int, breaks: bool, what: str
+) -> None:
+    stopping = Unplugged(pictures, breaks)
+    monkeypatch.setattr(stopping, "isOpened", lambda: True, raising=False)
+    monkeypatch.setattr(stopping, "set", lambda *_: True, raising=False)
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: stopping)
+    with Camera(0) as camera, pytest.raises(ImageError, match=what):
+        list(iter(camera.take, None))
 
 
 def test_estimators_of_ones_own_are_estimators() -> None:

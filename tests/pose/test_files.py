@@ -255,12 +255,13 @@ def test_a_pose_file_has_a_rate_people_and_missing_joints(tmp_path: Path) -> Non
     score = np.ones((3, 2, 3))
     score[0, 0], score[1, 1, 0] = 0, 0
     path = save_pose(tmp_path / "a.pose", [("POSE_LANDMARKS", points, "XYZC")], data, score)
-    motion = read_motion(path, person=0)
+    motion = read_motion(path, person=1)
     assert motion.poses[0].format == "coco-17" and motion.rate == pytest.approx(25)
-    assert np.allclose(motion.poses[0].xy[[11, 0]], data[0, 1, [0, 2], :2], atol=1e-3), (
-        "nobody is no person 0"
-    )
-    assert motion.poses[1].score.sum() == 2
+    assert np.allclose(motion.poses[0].xy[[11, 0]], data[0, 1, [0, 2], :2], atol=1e-3)
+    assert motion.poses[1].score.sum() == 1
+    first = read_motion(path, person=0)
+    assert not first.poses[0].score.any(), "person 0 is not there, and person 1 is not taken for them"
+    assert np.allclose(first.poses[1].xy[[11, 0]], data[1, 0, [0, 2], :2], atol=1e-3)
     path = save_pose(tmp_path / "b.pose", [("FACE", ["a"], "XYC")], data[:, :, :1, :2], score[:, :, :1])
     with pytest.raises(PoseError, match="names no point that is known, got FACE"):
         read_poses(path)

@@ -141,6 +141,17 @@ def test_a_frame_without_anybody_is_bridged() -> None:
     assert pose is not None and not pose.score.any()
 
 
+def test_a_joint_that_models_do_not_draw_is_held_like_one_that_is_missing() -> None:
+    holder = Holder(hold=0.2)
+    holder(at(0, score=0.9), 0.0)
+    scores = np.full(17, 0.9)
+    scores[9] = 0.05  # MediaPipe's visibility is never 0
+    unsure = Pose("coco-17", BASE + 50, scores, SIZE)
+    pose = holder(unsure, 0.1)
+    assert pose is not None and pose.score[9] == np.float32(0.9)
+    assert np.allclose(pose.xy[9], BASE[9] + 50), "it went along with the others"
+
+
 def test_without_fading_a_joint_goes_at_once() -> None:
     holder = Holder(hold=0.1, fade=0)
     holder(at(0), 0.0)
@@ -162,6 +173,12 @@ def test_held_gaps_do_not_start_the_smoothing_anew() -> None:
             wrists.append((one.xy[9], other.xy[9], noisy[i].xy[9]))
     shaking = np.abs(np.diff(np.array(wrists), n=2, axis=0)).mean((0, 2))
     assert shaking[0] < 0.6 * shaking[1] == pytest.approx(0.6 * shaking[2])
+
+
+@pytest.mark.parametrize("person", [0, "largest", "nearest"])
+def test_who_has_no_joint_that_is_drawn_is_not_chosen(person: int | str) -> None:
+    assert Chooser(person)([at(0, score=0.1)]) is None
+    assert Chooser(person)([at(0, score=0.11)]) is not None
 
 
 def test_a_motion_has_times_and_a_rate() -> None:

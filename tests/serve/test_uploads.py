@@ -155,6 +155,11 @@ def test_several_files_are_taken_in_the_order_of_their_names() -> None:
 
     motion = motion_of([Upload("b.json", frame(2)), Upload("a.json", frame(0))], None, SIZE, LIMITS)
     assert [pose.xy[0, 0] for pose in motion.poses] == [5, 7]
+    given = [Upload("f_0.json", frame(0)), Upload("f_1.json", b'{"people": [{"pose_keypoints_2d": [1]}]}')]
+    with pytest.raises(PoseError, match=r"^f_1\.json"):
+        motion_of(given, None, SIZE, LIMITS)
+    with pytest.raises(Refused, match="too many files, got 2 files, expected at most 1"):
+        motion_of(given, None, SIZE, Limits(files=1))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import Self
+
 
 class FlowposeError(Exception):
     """Base of all flowpose errors.
@@ -36,6 +38,13 @@ class FlowposeError(Exception):
         if expected is not None:
             text += f", expected {expected}"
         super().__init__(f"{text}. Fix: {fix}" if fix else text)
+
+    def at(self, where: object) -> Self:
+        """Returns the same error at another place: the file, say, in front of the line."""
+        again = type(self).__new__(type(self))
+        vars(again).update(vars(self))
+        FlowposeError.__init__(again, where, self.what, got=self.got, expected=self.expected, fix=self.fix)
+        return again
 
 
 class SpecError(FlowposeError):

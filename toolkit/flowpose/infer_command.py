@@ -19,17 +19,16 @@ from flowpose.errors import ImageError, PoseError
 from flowpose.estimating import ESTIMATORS, EstimatorOptions, open_estimator
 from flowpose.estimating.video import FILMS, find_motion
 from flowpose.matte import canonical
-from flowpose.pose import Pose
+from flowpose.pose import SEEN, Pose
 from flowpose.pose_files import read_motion, read_poses
 from flowpose.pose_motion import Holder, Motion, Smoother, retarget
 from flowpose.report.video import CLEAR, FrameWriter, PictureWriter, open_writer
 from flowpose.runtime import Session, load
 from flowpose.runtime.loading import DEFAULT_MODEL
 
-__all__ = ["FADE", "InferOptions", "Say", "draw", "infer_files", "own_pose", "resample"]
+__all__ = ["InferOptions", "Say", "draw", "infer_files", "own_pose", "resample"]
 
 MOVING = (".mp4", ".gif", ".webp")
-FADE = 0.25  # s over which a joint that was held goes
 RATE = 25.0  # poses a second of files that do not tell
 
 Say = Callable[[str], None]
@@ -96,7 +95,7 @@ def infer_files(
     motion = _motion(poses, output, picture, options, say)
     loaded = load(options.model, threads=options.threads)
     own = own_pose(picture, options) if options.retarget or isinstance(background, Keep) else None
-    ready, still, fps = _prepared(motion, own, options)
+    ready, still, fps = _prepared(motion, own, options, film=output.suffix.lower() in MOVING)
     session = loaded.session(picture)
     composer = Composer(picture, loaded.size, background, pose=own, out=options.size)
     keypoints = [_checked(session, pose, i) for i, pose in enumerate(ready)]
@@ -130,7 +129,7 @@ def own_pose(picture: NDArray[np.uint8], options: InferOptions) -> Pose:
     """
     size = (picture.shape[0], picture.shape[1])
     if options.source_pose not in ESTIMATORS:
-        return read_poses(options.source_pose, format=options.format, size=size)[0]
+        return read_poses(options.source_pose, size=size)[0]
     asked = options.estimating
     if options.source_pose != options.estimator:
         asked = replace(asked, least=None)  # another network's scores
@@ -189,18 +188,21 @@ def _motion(poses: Path, output: Path, picture: NDArray[np.uint8], options: Infe
     if poses.suffix.lower() in FILMS:
         estimator = open_estimator(options.estimator, options.estimating)
         return find_motion(poses, estimator, person="nearest" if person is None else person, say=say)
-    if person is None and output.suffix.lower() not in MOVING:  # every annotation of a COCO file is a picture
-        found = read_poses(poses, format=options.format, size=size)
-        return Motion(found, tuple(i / RATE for i in range(len(found))))
     rate = RATE if options.fps is None else options.fps
-    return read_motion(poses, format=options.format, size=size, person=person or 0, rate=rate)
+    every = person is None and output.suffix.lower() not in MOVING
+    return read_motion(poses, format=options.format, size=size, person=person or 0, rate=rate, every=every)
 
 
-def _prepared(motion: Motion, own: Pose | None, options: InferOptions) -> tuple[Sequence[Pose], int, float]:
-    """The poses to draw, how many of them repeat another since nobody was there, and their rate."""
+def _prepared(
+    motion: Motion, own: Pose | None, options: InferOptions, *, film: bool
+) -> tuple[Sequence[Pose], int, float]:
+    """The poses to draw, how many of them repeat another since nobody was there, and their rate.
+
+    Pictures are drawn of the poses as they are, unless a rate is asked for.
+    """
     poses: list[Pose] = list(motion.poses)
     if options.hold is not None:
-        holder = Holder(options.hold, FADE)
+        holder = Holder(options.hold)
         held = (holder(pose, time) for pose, time in zip(poses, motion.times, strict=True))
         poses = [pose for pose in held if pose is not None]
     poses, still = _filled(poses, options.hold)
@@ -209,18 +211,21 @@ def _prepared(motion: Motion, own: Pose | None, options: InferOptions) -> tuple[
         poses = [smoother(pose, time) for pose, time in zip(poses, motion.times, strict=True)]
     if options.retarget and own is not None:
         poses = list(retarget(poses, own))
+    if not film and options.fps is None:
+        return poses, still, RATE
     ready, fps = _evenly(Motion(tuple(poses), motion.times), options.fps)
     return ready.poses, still, fps
 
 
 def _filled(poses: Sequence[Pose], hold: float | None) -> tuple[list[Pose], int]:
-    """Poses with those without any joint replaced by the last one before, at the start by the first one after."""
-    empty = [not pose.score.any() for pose in poses]
+    """Poses with those that show nobody replaced by the last one before, at the start by the first one after."""
+    empty = [not pose.seen.any() for pose in poses]
     if not any(empty):
         return list(poses), 0
     if hold is None or all(empty):
         fix = "--hold 0.25 bridges gaps, then repeats the last pose"
-        raise PoseError(f"frame {empty.index(True)}", "nobody is in it", got="all joints missing", fix=fix)
+        got = f"no joint with a score above {SEEN}"
+        raise PoseError(f"frame {empty.index(True)}", "nobody is in it", got=got, fix=fix)
     last, found = poses[empty.index(False)], []
     for pose, gone in zip(poses, empty, strict=True):
         last = last if gone else pose
@@ -248,8 +253,7 @@ def _checked(session: Session, pose: Pose, number: int) -> NDArray[np.float32]:
 
 
 def _of_frame(error: PoseError, number: int) -> PoseError:
-    where = f"frame {number}: {error.where}"
-    return PoseError(where, error.what, got=error.got, expected=error.expected, fix=error.fix)
+    return error.at(f"frame {number}: {error.where}")
 
 
 def _writer(output: Path, count: int, fps: float) -> FrameWriter:

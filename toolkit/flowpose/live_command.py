@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from flowpose import image
 from flowpose.background import Alpha, Composer, Keep, parse_background
 from flowpose.errors import FlowposeError, ImageError, PoseError
-from flowpose.infer_command import FADE, InferOptions, Say, draw, own_pose
+from flowpose.infer_command import InferOptions, Say, draw, own_pose
 from flowpose.live_feeds import Arrival, Feed
 from flowpose.live_outputs import Output
-from flowpose.pose import Pose
+from flowpose.pose import CANONICAL, Pose
 from flowpose.pose_motion import Holder, Retargeting, Smoother, measure
 from flowpose.runtime import load
 from flowpose.runtime.stream import Stream, StreamFrame
@@ -88,19 +88,31 @@ class Summary:
 
 
 class _Shaper:
-    """Takes one person's poses as they come and makes them what is drawn: held, smoothed, retargeted."""
+    """Takes one person's poses as they come and makes them what is drawn: held, smoothed, retargeted.
+
+    Trackers give the parts that they see, so all are taken in one format. Another canvas (a phone was turned) is
+    another view: everything begins anew.
+    """
 
     def __init__(self, options: InferOptions, own: Pose | None) -> None:
-        self._holder = Holder(options.hold, FADE) if options.hold is not None else None
-        self._smoother = Smoother() if options.smooth else None
-        self._own = own if options.retarget else None
+        self._options, self._own = options, own if options.retarget else None
+        self._begin(None)
+
+    def _begin(self, size: tuple[int, int] | None) -> None:
+        self._size = size
+        self._holder = Holder(self._options.hold) if self._options.hold is not None else None
+        self._smoother = Smoother() if self._options.smooth else None
         self._retargeting: Retargeting | None = None
 
     def __call__(self, pose: Pose | None, seconds: float) -> Pose | None:
         """Returns the pose to draw, None where nobody is."""
+        if pose is not None:
+            pose = pose.to(CANONICAL)
+            if pose.size != self._size:
+                self._begin(pose.size)
         if self._holder is not None:
             pose = self._holder(pose, seconds)
-        if pose is None or not pose.score.any():
+        if pose is None or not pose.seen.any():
             return None
         if self._smoother is not None:
             pose = self._smoother(pose, seconds)

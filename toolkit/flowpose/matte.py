@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose.errors import PoseError
-from flowpose.pose import CANONICAL, Pose
+from flowpose.pose import CANONICAL, SEEN, Pose
 from flowpose.pose_formats import FORMATS
 
 __all__ = ["Matte", "body_distance", "matte"]
@@ -98,9 +98,9 @@ def matte(frame: Picture, keypoints: Floats) -> Matte:
 def body_distance(keypoints: Floats, height: int, width: int) -> Floats:
     """Returns f32[height,width]: how far each pixel is from a body drawn round the joints, in body heights.
 
-    Inside the body it is below 0. `keypoints` f32[133,3] of coco-wholebody-133, x, y in pixels and a score (0:
-    missing); hands and feet that are missing are drawn beyond wrists and ankles, a head seen from behind above the
-    shoulders.
+    Inside the body it is below 0. `keypoints` f32[133,3] of coco-wholebody-133, x, y in pixels and a score (up to
+    SEEN: missing); hands and feet that are missing are drawn beyond wrists and ankles, a head seen from behind above
+    the shoulders.
 
     Raises:
         PoseError: wrong shape, or no joint of the body is there.
@@ -108,9 +108,9 @@ def body_distance(keypoints: Floats, height: int, width: int) -> Floats:
     joints = len(FORMATS[CANONICAL].joints)
     if keypoints.shape != (joints, 3):
         raise PoseError("keypoints", "wrong shape", got=list(keypoints.shape), expected=f"[{joints}, 3]")
-    here = keypoints[:, 2] > 0
+    here = keypoints[:, 2] > SEEN
     if not here[:17].any():
-        raise PoseError("keypoints", "no joint of the body", expected="one with a score above 0")
+        raise PoseError("keypoints", "no joint of the body", expected=f"one with a score above {SEEN}")
     tall = _body_height(keypoints, here)
     body = np.zeros((height, width), np.uint8)
     _draw_limbs(body, keypoints, here, tall)

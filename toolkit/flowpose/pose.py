@@ -30,7 +30,11 @@ DEEPFASHION = (
     "deepfashion-18"  # rows y, x in openpose-18 order, -1 missing; read here, never a format of a Pose
 )
 COVERED = 0.5  # score of a joint that COCO calls labelled but not visible (v = 1)
-SMALLEST = 2.0  # pixels; a person smaller than this is a sign of coordinates in 0..1
+SMALLEST = (
+    4.0  # pixels; a smaller person is a sign of coordinates in 0..1, of which MediaPipe's guesses reach 3
+)
+SEEN = 0.1
+"""The score above which a model draws a joint, as detectors count it."""
 LARGEST = 1e6  # pixels; no picture is that long, and sums and products of such numbers stay finite
 OVERSHOOT = (
     1.25  # detectors' confidences are peaks of interpolated maps: 1.006 in a real OpenPose file. Read as 1
@@ -133,15 +137,25 @@ class Pose:
         rows = way.rows
         for others in way.others:
             rows = np.where(self.score[rows] > 0, rows, others)
-        score = self.score[rows] * way.have
-        xy = self.xy[rows]
+        own = self.score
         if way.trims and self.size is not None:
-            score = score * (_beyond(xy, self.size).max(1) <= 1)
-        xy = xy * (score > 0)[:, None]
+            own = own * (_beyond(self.xy, self.size).max(1) <= 1)
+        score = own[rows] * way.have
+        xy = self.xy[rows] * (score > 0)[:, None]
         for row, a, b in way.between:
-            if self.score[a] > 0 and self.score[b] > 0:
-                xy[row], score[row] = (self.xy[a] + self.xy[b]) / 2, min(self.score[a], self.score[b])
+            if own[a] > 0 and own[b] > 0:
+                xy[row], score[row] = (self.xy[a] + self.xy[b]) / 2, min(own[a], own[b])
         return _pose(format, xy, score, self.size)
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """bool[J]: the joints that a model draws, whose score is above SEEN."""
+        found: NDArray[np.bool_] = self.score > SEEN
+        return found
+
+    def nobody(self) -> Pose:
+        """Returns a pose of the same format and canvas whose joints are all missing."""
+        return _pose(self.format, np.zeros_like(self.xy), np.zeros_like(self.score), self.size)
 
     def mirror(self) -> Pose:
         """Returns the pose of the person in the picture turned left to right; needs the canvas size."""

@@ -78,8 +78,9 @@ class Chooser:
 
     def __call__(self, people: Sequence[Pose]) -> Pose | None:
         if isinstance(self.person, int):
-            return people[self.person] if self.person < len(people) else None
-        present = [pose for pose in people if pose.score.any()]
+            one = people[self.person] if self.person < len(people) else None
+            return one if one is not None and one.seen.any() else None
+        present = [pose for pose in people if pose.seen.any()]
         if not present:
             return None
         last = self._last
@@ -162,10 +163,11 @@ def smooth(
 class Holder:
     """Bridges gaps: `holder(pose, seconds)` returns the pose with joints that vanished held, then faded out.
 
-    A joint that vanishes keeps its last score for `hold` seconds, then loses it evenly over `fade` seconds. It goes
-    along with the person: each step by the median of the steps of the joints that are there. A joint that never was
-    there stays missing. For a frame without any person pass a pose whose joints are all missing, or None; before the
-    first pose None gives None.
+    A joint that vanishes, or falls to SEEN or below, keeps its last score for `hold` seconds, then loses it evenly over
+    `fade` seconds. Models draw a joint or not (`Pose.seen`), so in pictures it goes in one step, sooner for a joint
+    that was less sure. Meanwhile it goes along with the person: each step by the median of the steps of the joints that
+    are there. A joint that never was there stays missing. For a frame without any person pass a pose whose joints are
+    all missing, or None; before the first pose None gives None.
 
     Args:
         hold, fade: seconds, at least 0.
@@ -174,7 +176,7 @@ class Holder:
         PoseError: times below 0; when called: a format or canvas that changes, time that runs backwards.
     """
 
-    def __init__(self, hold: float = 0.25, fade: float = 0.25) -> None:
+    def __init__(self, hold: float = 0.25, fade: float = 0.0) -> None:
         if not (0 <= hold < math.inf and 0 <= fade < math.inf):
             raise PoseError("holder", "no times", got=(hold, fade), expected="seconds, at least 0")
         self.hold, self.fade = hold, fade
@@ -190,7 +192,7 @@ class Holder:
         if pose is None:
             if last is None:
                 return None
-            pose = Pose(last.format, np.zeros_like(last.xy), np.zeros_like(last.score), last.size)
+            pose = last.nobody()
         if last is None:
             self._xy, self._score = np.zeros_like(pose.xy), np.zeros_like(pose.score)
             self._seen, self._there = np.full(len(pose.score), -math.inf), pose.score < 0
@@ -205,7 +207,7 @@ class Holder:
         return Pose(pose.format, self._xy, score, pose.size)
 
     def _note(self, pose: Pose) -> None:
-        there = pose.score > 0
+        there = pose.seen
         both = there & self._there
         if both.any():
             self._xy[~there] += np.median(pose.xy[both] - self._xy[both], axis=0)

@@ -147,8 +147,7 @@ def _person(
         expected = "image_id of an image, identity, and keypoints x, y, v"
         raise DataError(where, f"not a person in a picture ({error!r})", expected=expected) from error
     except PoseError as error:
-        place = f"{where}: {error.where}"
-        raise PoseError(place, error.what, got=error.got, expected=error.expected, fix=error.fix) from error
+        raise error.at(f"{where}: {error.where}") from error
 
 
 def read_folder(root: Path, split: str, height: int, width: int) -> Pictures:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,18 +71,26 @@ class RtmEstimator:
         boxes = self._boxes(given)
         if not len(boxes):
             return ()
-        try:
-            joints, scores = self._pose(given, bboxes=boxes)
-        except (ValueError, IndexError, RuntimeError) as error:
-            raise BackendError("rtmlib", f"cannot read the pose network's output ({error})") from error
+        joints, scores = self._run("pose network", lambda: self._pose(given, bboxes=boxes))
         return tuple(self._read(xy, score, given) for xy, score in zip(joints, scores, strict=True))
+
+    @staticmethod
+    def _run(which: str, network: Callable[[], Any]) -> Any:
+        from flowpose.runtime.onnxruntime import FAULTS  # here, since it imports onnxruntime
+
+        try:
+            return network()
+        except (*FAULTS, ValueError, IndexError, RuntimeError, cv2.error) as error:
+            fix = "give a network that rtmlib reads, as its page lists them"
+            raise BackendError(f"rtmlib's {which}", f"failed ({error})", fix=fix) from error
 
     def _boxes(self, picture: NDArray[np.uint8]) -> Any:
         """f32[n,4], left, top, right, bottom in pixels."""
         height, width = picture.shape[:2]
         if self._det is None:
             return np.array([[0, 0, width, height]], np.float32)
-        found = self._det(np.ascontiguousarray(picture[..., ::-1]))
+        detect, turned = self._det, np.ascontiguousarray(picture[..., ::-1])
+        found = self._run("detector", lambda: detect(turned))
         if self._classes:
             boxes, kinds = found
             found = boxes[np.asarray(kinds) == PERSON] if len(boxes) else boxes
@@ -128,7 +138,7 @@ def _opened(kind: str, path: Path, options: EstimatorOptions) -> Any:
         raise ArtifactError(path, f"onnxruntime cannot open it ({error})", expected="an ONNX file") from error
     taken = tool.session.get_providers()[0]
     if taken != PROVIDERS[options.device]:  # it falls back without an error
-        fix = "pip install onnxruntime-gpu, or --device cpu"
+        fix = "pip install onnxruntime-gpu, or EstimatorOptions(device='cpu')"
         raise BackendError(
             path, "onnxruntime took another provider", got=taken, expected=options.device, fix=fix
         )

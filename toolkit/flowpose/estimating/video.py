@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from flowpose.errors import ImageError, PoseError
 from flowpose.estimating import Estimator
-from flowpose.pose import Pose
 from flowpose.pose_motion import Chooser, Motion
 
 __all__ = ["FILMS", "Camera", "Shot", "find_motion", "frames"]
@@ -95,8 +94,7 @@ def find_motion(
     some = next((pose for pose in found if pose is not None), None)
     if some is None:
         raise PoseError(path, "shows nobody", got=f"{len(found)} frames", expected="a person in one of them")
-    nobody = Pose(some.format, np.zeros_like(some.xy), np.zeros_like(some.score), some.size)
-    poses = tuple(nobody if pose is None else pose for pose in found)
+    poses = tuple(some.nobody() if pose is None else pose for pose in found)
     return Motion(poses, tuple(time - times[0] for time in times))
 
 
@@ -131,6 +129,7 @@ class Camera:
         self._paced = isinstance(source, str) and Path(source).is_file()
         self._changed, self._ended = threading.Condition(), False
         self._shot: Shot | None = None
+        self._fault: ImageError | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="flowpose-camera", daemon=True)
 
@@ -138,12 +137,17 @@ class Camera:
         """Returns the newest picture that was not taken yet, waited for; None where no more will come.
 
         The first call starts the camera, so a video does not play while a model is loaded.
+
+        Raises:
+            ImageError: a camera stopped by itself (unplugged, or another program has it), or a video holds no frame.
         """
         with self._changed:
             if self._thread.ident is None and not self._closing.is_set():
                 self._thread.start()
             self._changed.wait_for(lambda: self._shot is not None or self._ended)
             shot, self._shot = self._shot, None
+            if shot is None and self._fault is not None:
+                raise self._fault
             return shot
 
     def close(self) -> None:
@@ -166,17 +170,27 @@ class Camera:
         self.close()
 
     def _work(self) -> None:
-        began = perf_counter()
+        began, fault = perf_counter(), None
         try:
             while not self._closing.is_set() and (picture := _read(self._capture)) is not None:
                 if self._paced:
                     due = began + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                     self._closing.wait(max(0.0, due - perf_counter()))
                 self._put(Shot(picture, perf_counter()))
+        except cv2.error as error:
+            fault = f"OpenCV cannot read on ({error})"
         finally:
             with self._changed:
-                self._ended = True
+                self._ended, self._fault = True, self._stopped(fault)
                 self._changed.notify_all()
+
+    def _stopped(self, fault: str | None) -> ImageError | None:
+        """The error of an end that nobody asked for; a video that was played to its end has none."""
+        if self._closing.is_set() or (fault is None and self.count and not isinstance(self.source, int)):
+            return None
+        what = fault or ("gives no more pictures" if self.count else "gives no picture")
+        fix = "see whether it is plugged in and no other program uses it"
+        return ImageError(f"camera {self.source}", what, got=f"{self.count} pictures", fix=fix)
 
     def _put(self, shot: Shot) -> None:
         with self._changed:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowpose.model.autoencoder import conv
-from flowpose.model.limb_field import JOINTS, LIMBS, NECK, PLACES, SEEN, token_centres
+from flowpose.model.limb_field import JOINTS, LIMBS, NECK, PLACES, token_centres
+from flowpose.pose import SEEN
 
 FOUND = tuple(sorted({joint for limb in LIMBS for joint in limb if joint < NECK}))
 """The joints that limbs need, by their COCO-WholeBody numbers."""

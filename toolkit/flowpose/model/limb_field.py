@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowpose.pose import SEEN
+
 JOINTS = 133
 FEATURES = 5
 NECK, PELVIS = JOINTS, JOINTS + 1  # two joints made here: the middles of shoulders and hips
@@ -46,10 +48,6 @@ def with_middles(keypoints: Tensor) -> Tensor:
     xy = pairs[..., :2].mean(dim=2)
     score = pairs[..., 2].amin(dim=2, keepdim=False)[..., None]
     return torch.cat([keypoints, torch.cat([xy, score], dim=-1)], dim=1)
-
-
-SEEN = 0.1
-"""The score above which a joint that was given counts."""
 
 
 def token_order(grid: Tensor) -> Tensor:

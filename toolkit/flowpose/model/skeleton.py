@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flowpose.model.autoencoder import Autoencoder
 from flowpose.model.limb_field import LIMBS, with_middles
+from flowpose.pose import SEEN
 
 RADIUS = 1.0 / 96  # of a limb, in picture heights
 
@@ -30,7 +31,7 @@ class SkeletonPicture(nn.Module):
     columns: Tensor
     colours: Tensor
 
-    def __init__(self, height: int, width: int, threshold: float = 0.1) -> None:
+    def __init__(self, height: int, width: int, threshold: float = SEEN) -> None:
         super().__init__()
         self.radius, self.threshold = max(1.0, RADIUS * height), threshold
         self.register_buffer("rows", (torch.arange(height) + 0.5)[:, None], persistent=False)

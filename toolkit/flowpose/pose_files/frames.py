@@ -106,8 +106,7 @@ def named(where: str, make: Callable[..., Made], *values: Any) -> Made:
     try:
         return make(*values)
     except PoseError as error:
-        place = f"{where}: {error.where}"
-        raise PoseError(place, error.what, got=error.got, expected=error.expected, fix=error.fix) from error
+        raise error.at(f"{where}: {error.where}") from error
 
 
 def placed(where: str, pose: Pose, size: tuple[int, int] | None, normalised: bool) -> Pose:

@@ -150,12 +150,11 @@ def _numbers(file: Path, body: Any, columns: list[int]) -> tuple[Floats, Floats]
 
 
 def _people(where: str, xy: Floats, score: Floats, rows: Indices, own: Asked) -> tuple[Pose, ...]:
-    """The people of a frame; one without any joint is nobody."""
+    """The people of a frame, each at the place that is theirs in all frames; who is not there has no joint."""
     poses = []
     for each, sure in zip(xy, score, strict=True):
-        if sure.any():
-            joints = np.zeros((len(FORMATS[own.format or CANONICAL].joints), 3), np.float32)
-            joints[rows, :2], joints[rows, 2] = each, sure
-            pose = named(where, Pose.of, joints, own.format)
-            poses.append(placed(where, pose, own.size, own.units == "normalised"))
+        joints = np.zeros((len(FORMATS[own.format or CANONICAL].joints), 3), np.float32)
+        joints[rows, :2], joints[rows, 2] = each, sure
+        pose = named(where, Pose.of, joints, own.format)
+        poses.append(placed(where, pose, own.size, own.units == "normalised"))
     return tuple(poses)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flowpose.errors import PoseError
 from flowpose.pose import Pose
 from flowpose.pose_files import coco, mediapipe, openpose
@@ -80,6 +78,7 @@ def read_motion(
     person: int | str = 0,
     units: str | None = None,
     rate: float = 30.0,
+    every: bool = False,
 ) -> Motion:
     """Returns one person's motion: a pose a frame, all in one format, with times.
 
@@ -89,13 +88,14 @@ def read_motion(
     Args:
         path, format, size, person, units: as in `read_poses`.
         rate: frames a second where the file gives neither times nor a rate.
+        every: each annotation of a COCO file is a frame, not each picture.
 
     Raises:
         PoseError: what `read_poses` refuses, no frame with the person, times in some frames only or running backwards.
         MissingDependency: a .pose file, and pose-format is not installed.
     """
     file = Path(path)
-    recording = _read(file, Asked(format, size, units, timed=True), every=False)
+    recording = _read(file, Asked(format, size, units, timed=True), every=every)
     frames, chooser = one_format(recording.frames), Chooser(person)
     found = [chooser(frame.people) for frame in frames]
     some = next((pose for pose in found if pose is not None), None)
@@ -104,8 +104,7 @@ def read_motion(
         raise PoseError(
             file, "no person in any frame", got=got, expected=f"person {person!r} in at least one"
         )
-    nobody = Pose(some.format, np.zeros_like(some.xy), np.zeros_like(some.score), some.size)
-    poses = tuple(nobody if pose is None else pose for pose in found)
+    poses = tuple(some.nobody() if pose is None else pose for pose in found)
     return named(str(file), Motion, poses, _times(file, recording, rate))
 
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from flowpose import image
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, BackendError, FlowposeError, PoseError
-from flowpose.pose import Pose
+from flowpose.pose import SEEN, Pose
 from flowpose.runtime.backend import Graph, ParallelGraph, Tensors, run_many
 from flowpose.runtime.contexts import KEEP_MB, Context, Contexts, Kept, bytes_of
 from flowpose.runtime.executed import Executed
 from flowpose.runtime.goldens import TOLERANCES, Goldens, Replay, read_goldens, replay
+from flowpose.runtime.lanes import in_lanes
 from flowpose.runtime.session import Session
 from flowpose.spec.manifest import Manifest, Reference
 
@@ -125,7 +126,11 @@ class Model:
 
     def _frames(self, inputs: Sequence[Tensors]) -> list[Picture]:
         made = [_output(each, "frame", self.path) for each in run_many(self._frame, inputs)]
-        if isinstance(self._frame, ParallelGraph) and not self._many_checked and len(inputs) >= self.threads:
+        if (
+            isinstance(self._frame, ParallelGraph)
+            and not self._many_checked
+            and in_lanes(len(inputs), self.threads)
+        ):
             self._check_many(inputs, made)
             self._many_checked = True
         return made
@@ -229,10 +234,12 @@ class Model:
         if found.size is None:
             found = dataclasses.replace(found, size=size)
         fitted = found.check().fit(*self.size).inside().to(self.manifest.pose.format)
-        if not (fitted.score > 0).any():
-            raise PoseError(
-                "pose", "none of its joints is one of the model's", expected=self.manifest.pose.format
-            )
+        if not fitted.seen.any():
+            if (fitted.score > 0).any():
+                got, expected = f"scores up to {fitted.score.max():.2g}", f"a joint with a score above {SEEN}"
+                raise PoseError("pose", "no joint is sure enough to be drawn", got=got, expected=expected)
+            expected = self.manifest.pose.format
+            raise PoseError("pose", "none of its joints is one of the model's", expected=expected)
         return fitted.array()
 
     def verify(self, n: int | None = None) -> Replay:

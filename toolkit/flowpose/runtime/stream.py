@@ -90,9 +90,7 @@ class _Failed:
 
     def told(self) -> FlowposeError:
         """The same error with the pose's number before its place."""
-        own = self.error
-        where = f"pose {self.number}: {own.where}"
-        return type(own)(where, own.what, got=own.got, expected=own.expected, fix=own.fix)
+        return self.error.at(f"pose {self.number}: {self.error.where}")
 
 
 class _Desk:

@@ -252,9 +252,8 @@ class Drawer:
                 seat.deliver(self._told(), seat.out or 0)
 
     def _told(self) -> FlowposeError:
-        own = self.failure
-        assert own is not None
-        return type(own)(own.where, own.what, got=own.got, expected=own.expected, fix=own.fix)
+        assert self.failure is not None
+        return self.failure.at(self.failure.where)  # an error a client: each is raised in a thread of its own
 
 
 class _Ending:

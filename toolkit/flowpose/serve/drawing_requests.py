@@ -100,7 +100,7 @@ def own_of(text: str | None, model: Model) -> Pose | None:
     try:
         return Pose.of(rows, model.manifest.pose.format, model.size).check()
     except PoseError as error:
-        raise PoseError("own", error.what, got=error.got, expected=error.expected, fix=error.fix) from error
+        raise error.at("own") from error
 
 
 def _fitted(model: Model, motion: Motion, own: Pose | None) -> Told:

@@ -11,7 +11,7 @@ import re
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,7 +25,7 @@ from flowpose import image
 from flowpose.errors import FlowposeError, ImageError, PoseError
 from flowpose.pose import Pose
 from flowpose.pose_files import read_motion, read_poses
-from flowpose.pose_files.frames import KINDS
+from flowpose.pose_files.frames import KINDS, named
 from flowpose.pose_motion import Motion
 from flowpose.serve.problems import Refused
 from flowpose.serve.settings import MB, Limits
@@ -99,9 +99,9 @@ def pose_of(upload: Upload, format: str | None, size: Size, number: int, limits:
     """
     rows = _rows(upload) if upload.suffix == ".json" else None
     if rows is not None:
-        return _called(upload, "", lambda: Pose.of(np.asarray(rows, object), format, size))
-    with _written([upload], limits) as (path, told):
-        poses = _called(upload, told, lambda: read_poses(path, format=format, size=size))
+        return named(upload.shown, Pose.of, np.asarray(rows, object), format, size)
+    with _written([upload], limits) as (path, names):
+        poses = _called(names, lambda: read_poses(path, format=format, size=size))
     if not 0 <= number < len(poses):
         raise PoseError(upload.shown, "has no such pose", got=number, expected=f"0 to {len(poses) - 1}")
     return poses[number]
@@ -116,8 +116,8 @@ def motion_of(uploads: Sequence[Upload], format: str | None, size: Size, limits:
         MissingDependency: a .pose file, and pose-format is not installed.
     """
     ordered = sorted(uploads, key=lambda upload: upload.name)
-    with _written(ordered, limits) as (path, told):
-        motion = _called(ordered[0], told, lambda: read_motion(path, format=format, size=size))
+    with _written(ordered, limits) as (path, names):
+        motion = _called(names, lambda: read_motion(path, format=format, size=size))
     if len(motion) > limits.poses:
         fix = "send a part of it"
         raise Refused(
@@ -142,32 +142,38 @@ def _rows(upload: Upload) -> list[Any] | None:
     return found if numbers and all(row for row in found) else None
 
 
-def _called(upload: Upload, told: str, read: Callable[[], Made]) -> Made:
-    """What a reader returns; its errors name the client's file instead of the place where it was written."""
+def _called(names: Mapping[str, str], read: Callable[[], Made]) -> Made:
+    """What a reader returns; its errors name the client's files instead of the places where they were written."""
     try:
         return read()
     except FlowposeError as error:
-        where = (
-            f"{upload.shown}{error.where.removeprefix(told)}" if told else f"{upload.shown}: {error.where}"
+        where, what = _renamed(error.where, names), _renamed(error.what, names)
+        got, expected, fix = (
+            None if part is None else _renamed(str(part), names)
+            for part in (error.got, error.expected, error.fix)
         )
-        got, expected, fix = (_renamed(part, told, upload) for part in (error.got, error.expected, error.fix))
-        what = error.what.replace(told, upload.shown) if told else error.what
         raise type(error)(where, what, got=got, expected=expected, fix=fix) from error
 
 
-def _renamed(part: object, told: str, upload: Upload) -> str | None:
-    return None if part is None else str(part).replace(told, upload.shown) if told else str(part)
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for place, name in names.items():
+        text = text.replace(place, name)
+    return text
 
 
 @contextmanager
-def _written(uploads: Sequence[Upload], limits: Limits) -> Iterator[tuple[Path, str]]:
-    """The files under numbers in a folder that goes afterwards; the path to read, and what errors call it."""
+def _written(uploads: Sequence[Upload], limits: Limits) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The files under numbers in a folder that goes afterwards: the path to read, and each place's name in errors."""
     _check(uploads, limits)
     with tempfile.TemporaryDirectory(prefix="flowpose-serve-") as folder:
-        for i, upload in enumerate(uploads):
-            (Path(folder) / f"{i:06}{upload.suffix}").write_bytes(upload.data)
-        path = Path(folder) if len(uploads) > 1 else Path(folder) / f"{0:06}{uploads[0].suffix}"
-        yield path, str(path)
+        paths = [Path(folder) / f"{i:06}{upload.suffix}" for i, upload in enumerate(uploads)]
+        for path, upload in zip(paths, uploads, strict=True):
+            path.write_bytes(upload.data)
+        names = {str(path): upload.shown for path, upload in zip(paths, uploads, strict=True)}
+        yield (
+            Path(folder) if len(paths) > 1 else paths[0],
+            {**names, folder: f"{uploads[0].shown} and the others"},
+        )
 
 
 def _check(uploads: Sequence[Upload], limits: Limits) -> None:
@@ -175,6 +181,9 @@ def _check(uploads: Sequence[Upload], limits: Limits) -> None:
     if len(kinds) > 1 or not kinds <= set(SUFFIXES if len(uploads) == 1 else FOLDERS):
         got = ", ".join(sorted(kind or "no suffix" for kind in kinds))
         raise Refused(415, first.shown, "unknown kind of pose file", got=got, expected=KINDS)
+    if len(uploads) > limits.files:
+        got, most = f"{len(uploads)} files", f"at most {limits.files}"
+        raise Refused(413, first.shown, "too many files", got=got, expected=most, fix="send a part of them")
     total = sum(len(upload.data) for upload in uploads)
     if total > limits.poses_mb * MB:
         raise _too_large(first.shown, total, limits.poses_mb, "a part of the motion")

@@ -24,10 +24,10 @@ from flowpose.data import Pictures, draw_sets
 from flowpose.job import SILENT, Job, data_digest
 from flowpose.model.autoencoder import Residual, conv
 from flowpose.model.joints import FOUND
-from flowpose.model.limb_field import SEEN
 from flowpose.model.losses import identity_loss
 from flowpose.model.pictures import signed
 from flowpose.optimize import Draw, Losses, Task, moved, restoring, run
+from flowpose.pose import SEEN
 from flowpose.ranks import WHOLE, Share, by_main
 from flowpose.ranks.batches import PAIRS
 from flowpose.spec.recipe import FeaturesSpec
