@@ -22,6 +22,7 @@ from distill.micro_setting import (
 from quantize.tiny_student import make_artifact
 from torch import Tensor
 
+from flowpose.distill import student as students
 from flowpose.distill.compared import Compared, carried_loss, truth_losses
 from flowpose.distill.student import (
     Carried,
@@ -44,7 +45,7 @@ from flowpose.model.losses import feature, gradient
 from flowpose.model.pictures import to_tensor
 from flowpose.optimize import Draw
 from flowpose.spec.manifest import Measurement
-from flowpose.spec.recipe import PoseAugmentSpec
+from flowpose.spec.recipe import PoseAugmentSpec, PrunedStudent
 from flowpose.train.teacher import Latents
 
 METHODS = ("trajectory", "bootstrap", "flowmap")
@@ -79,6 +80,27 @@ def test_an_edge_student_starts_anew_with_the_teachers_decoder(tmp_path: Path) -
     assert isinstance(student.flow, EdgeNetwork) and student.flow.span is not None
     theirs = made.teacher.autoencoder.state_dict()
     assert all(torch.equal(theirs[name], value) for name, value in student.autoencoder.state_dict().items())
+
+
+def test_a_student_that_starts_from_another_is_that_one_with_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = student_of(setting(tmp_path, distillation("trajectory", steps=2, middle=0.4, detail=True)))
+    with torch.no_grad():
+        for weight in before.parameters():
+            weight.add_(0.01)
+    monkeypatch.setattr(students, "started", lambda *_: SimpleNamespace(path="finish-of-another"))
+    monkeypatch.setattr(students, "load_generator", lambda _: before)
+    same = distillation("trajectory", start="another", steps=2, detail=True)
+    found = student_of(setting(tmp_path, same))
+    assert found.times == (0.0, 0.4, 1.0)
+    theirs = before.state_dict()
+    assert all(torch.equal(theirs[name], value) for name, value in found.state_dict().items())
+    narrow = same.model_copy(update={"student": PrunedStudent(kind="pruned", decoder=(4, 4, 8, 8))})
+    with pytest.raises(
+        ArtifactError, match=r"finish-of-another: is a student of another shape, got autoen.* more"
+    ):
+        student_of(setting(tmp_path, narrow))
 
 
 def two_steps(root: Path) -> tuple[Learner, Any]:

@@ -251,18 +251,44 @@ def middle_of(spec: Distillation, teacher: Artifact) -> float:
 
 
 def new_student(setting: Setting, teacher: Artifact) -> Generator:
-    """The student before training: the teacher's weights where they fit, the student's grid."""
+    """The student before training: the teacher's weights where they fit, or all of the student's it starts from.
+
+    Raises:
+        ArtifactError: the student that it starts from has another shape.
+    """
     spec, recipe = setting.spec, setting.job.recipe
     torch.manual_seed(spec.optim.seed)
     autoencoder = student_autoencoder(spec, copy.deepcopy(setting.teacher.autoencoder))
     flow = build_student(spec, recipe.model, recipe.image, autoencoder)
     take_fitting(flow, setting.teacher.flow)
-    grid = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)
-    student = Generator(autoencoder, flow, grid, STUDENT_SOLVER, build_detail(spec, flow, autoencoder))
+    begun = started(setting.job, "finish", spec.start) if spec.start else None
+    before = load_generator(begun) if begun else None
+    times: tuple[float, ...] = (0.0, 1.0) if spec.steps == 1 else (0.0, middle_of(spec, teacher), 1.0)
+    if before is not None and spec.middle is None and len(before.times) == len(times):
+        times = before.times  # where its second evaluation was trained
+    student = Generator(autoencoder, flow, times, STUDENT_SOLVER, build_detail(spec, flow, autoencoder))
     student.noise = setting.teacher.noise.clone()
-    if spec.start:
-        take_fitting(student, load_generator(started(setting.job, "finish", spec.start)))
+    if begun and before is not None:
+        take_all(student, before, begun)
     return trainable(student, spec)
+
+
+def take_all(student: Generator, before: Generator, where: Artifact) -> None:
+    """Sets all weights of a student to those of another one.
+
+    Raises:
+        ArtifactError: it has others, or other shapes; a part of them would be no student.
+    """
+    own, there = student.state_dict(), before.state_dict()
+    shapes = [{key: tuple(value.shape) for key, value in each.items()} for each in (own, there)]
+    apart = sorted(key for key in own.keys() | there.keys() if shapes[0].get(key) != shapes[1].get(key))
+    if apart:
+        first, more = apart[0], f", and {len(apart) - 1} more" if len(apart) > 1 else ""
+        raise ArtifactError(
+            where.path, "is a student of another shape", got=f"{first} {shapes[1].get(first)}{more}",
+            expected=f"{shapes[0].get(first)}", fix="give distill.student and distill.detail as they are there",
+        )  # fmt: skip
+    student.load_state_dict(there)
 
 
 def trainable(student: Generator, spec: Distillation) -> Generator:
