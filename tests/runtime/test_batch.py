@@ -21,8 +21,8 @@ from flowpose.runtime.onnxruntime import CPU, BoundGraph
 COUNTS = (0, 1, 2, 3, 4, 7)
 
 
-def fake(tiny: Artifact) -> Model:
-    return assemble(tiny, NumpyBackend(), "numpy", "fp32", 1)
+def fake(tiny: Artifact, threads: int = 1) -> Model:
+    return assemble(tiny, NumpyBackend(), "numpy", "fp32", threads)
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
@@ -127,9 +127,15 @@ class Parallel(NumpyGraph):
         return [{"frame": np.clip(each, 0, 255).astype(np.uint8)} for each in made]
 
 
-def test_frames_of_a_first_batch_are_compared_with_single_ones(tiny: Artifact) -> None:
-    model = fake(tiny)
-    sessions, poses = [model.session(picture) for picture in pictures()[:2]], [standing(1), standing(2)]
+@pytest.mark.parametrize(
+    ("count", "threads"), [(2, 2), (3, 4)]
+)  # whole rounds, and a rest that goes into lanes
+def test_frames_of_a_first_batch_are_compared_with_single_ones(
+    tiny: Artifact, count: int, threads: int
+) -> None:
+    model = fake(tiny, threads)
+    sessions = [model.session(picture) for picture in pictures()[:count]]
+    poses = [standing(1 + i) for i in range(count)]
     for off in (0, 3):
         model._many_checked, model._frame = False, Parallel(off)
         if off:
@@ -140,8 +146,8 @@ def test_frames_of_a_first_batch_are_compared_with_single_ones(tiny: Artifact) -
             assert not model._many_checked
             continue
         for _ in range(3):
-            assert len(model.infer_batch(sessions, poses)) == 2
-        assert model._frame.batches == 3 and model._frame.runs == 2
+            assert len(model.infer_batch(sessions, poses)) == count
+        assert model._frame.batches == 3 and model._frame.runs == count
 
 
 def test_the_table_says_which_backends_draw_in_parallel(tiny: Artifact) -> None:
