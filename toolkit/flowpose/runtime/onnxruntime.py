@@ -18,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.backend import Held, Tensors, check_inputs, install_command
+from flowpose.runtime.cuda_driver import gpu_identity
 from flowpose.runtime.device_copies import DeviceCopies
 from flowpose.runtime.executed import Executed, of_profile
 from flowpose.runtime.lanes import Lanes, in_lanes
@@ -178,7 +179,7 @@ class OnnxRuntime:
     version: str = onnxruntime.__version__
 
     def identity(self) -> dict[str, str]:
-        """Returns nothing: it runs ONNX files."""
+        """Returns nothing: it runs ONNX files, on the CPU."""
         return {}
 
     def open(self, path: Path, threads: int) -> OnnxRuntimeGraph:
@@ -192,6 +193,10 @@ class OnnxRuntimeCuda(OnnxRuntime):
     def __init__(self) -> None:
         _need("onnxruntime-cuda", CUDA)
 
+    def identity(self) -> dict[str, str]:
+        """Returns what its speed and its outputs depend on: the GPU (`cuda_driver.gpu_identity`)."""
+        return gpu_identity()
+
     def open(self, path: Path, threads: int) -> BoundGraph:
         """Returns the graph on the first GPU."""
         return BoundGraph(path, threads, ((CUDA, PLAIN), (CPU, {})), "cuda")
@@ -202,6 +207,10 @@ class OnnxRuntimeTensorRt(OnnxRuntime):
 
     def __init__(self) -> None:
         _need("onnxruntime-tensorrt", TENSORRT)
+
+    def identity(self) -> dict[str, str]:
+        """Returns what its speed and its outputs depend on: the GPU (`cuda_driver.gpu_identity`)."""
+        return gpu_identity()
 
     def open(self, path: Path, threads: int) -> BoundGraph:
         """Returns the graph on the first GPU; what TensorRT refuses runs by CUDA."""
