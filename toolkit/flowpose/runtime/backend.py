@@ -99,8 +99,8 @@ class BackendEntry:
 _ORT = "flowpose.runtime.onnxruntime"
 _JETSON_ORT = "install JetPack's own wheel of onnxruntime-gpu (docs/jetson.md)"
 _JETSON_TENSORRT = (
-    "pip install 'cuda-bindings<13' (JetPack 6; on 7 without <13); TensorRT itself comes with JetPack: make the "
-    "environment with python3 -m venv --system-site-packages (docs/jetson.md)"
+    "pip install 'cuda-bindings>=12.8,<13' (JetPack 6; on 7 'cuda-bindings>=13,<14'); TensorRT itself comes with "
+    "JetPack: make the environment with python3 -m venv --system-site-packages (docs/jetson.md)"
 )
 BACKENDS: Mapping[str, BackendEntry] = {
     "onnxruntime": BackendEntry(
