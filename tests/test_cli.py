@@ -197,6 +197,7 @@ ERRORS: list[tuple[Sequence[str], str, str]] = [
         "has no such precision, got fp8, expected fp32, fp16, int8",
     ),
     (["bench", "TINY", "--backends", "tensorrt"], "TargetMismatch", "has no such backend, got tensorrt"),
+    (["compile", "TINY", "--backend", "tensorrt"], "TargetMismatch", "has no such backend, got tensorrt"),
     (["compile", "TINY", "--precision", "fp8"], "TargetMismatch", "cannot run the precision, got fp8"),
     (["compile", "TINY", "--precision", "fp16"], "TargetMismatch", "lacks the precision, got fp16"),
     (["compile", "TINY", "--margin", "0.5"], "TargetMismatch", "not a margin, got 0.5"),

@@ -154,7 +154,7 @@ def test_the_request_of_the_bundle_reaches_compile(folder: Path, cpu: Target, tm
 @pytest.mark.parametrize(
     ("jetpack", "python", "beside"),
     [
-        ("6.2", "3.10", "'numpy<2' 'cuda-bindings>=12.6,<13'"),
+        ("6.2", "3.10", "'numpy<2' 'cuda-bindings>=12.8,<13'"),
         ("JetPack 7.2", "3.12", "'cuda-bindings>=13,<14'"),
     ],
 )
@@ -512,3 +512,25 @@ def test_the_check_says_all_that_the_device_lacks(
 
 def test_a_bundle_that_is_read_again_gives_the_same_plan(bundle: Bundle, cpu: Target) -> None:
     assert plan(read_bundle(bundle.path), HOST, cpu) == plan(bundle, HOST, cpu)
+
+
+ROOT = Path(__file__).parents[1]
+BINDINGS = (
+    "pyproject.toml", "docs/jetson.md", "toolkit/flowpose/deploy.py", "toolkit/flowpose/runtime/backend.py",
+    "toolkit/flowpose/runtime/cuda.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("file", BINDINGS)
+def test_one_floor_of_cuda_bindings_stands_everywhere(file: str) -> None:
+    assert set(re.findall(r"cuda-bindings[^\s'\"`]*", (ROOT / file).read_text())) - {"cuda-bindings"} <= {
+        "cuda-bindings>=12.8", "cuda-bindings>=12.8,<13", "cuda-bindings>=13,<14"
+    }  # fmt: skip
+
+
+def test_the_page_names_refused_engines_as_loading_does() -> None:
+    symptoms = re.findall(
+        r"^\| `(the engine [^`]*?)(?: \.\.\.)?` \|", (ROOT / "docs/jetson.md").read_text(), re.M
+    )
+    code = (ROOT / "toolkit/flowpose/runtime/loading.py").read_text()
+    assert len(symptoms) == 2 and all(symptom in code for symptom in symptoms)

@@ -15,6 +15,7 @@ from tiny_graphs import draw, encode, pictures, standing
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.compile import Request, compile_graph, engine_key
 from flowpose.errors import BackendError, IntegrityError, TargetMismatch
+from flowpose.export.halves import with_halves
 from flowpose.pose import Pose
 from flowpose.runtime import load
 from flowpose.runtime.machine import POWER_MODE
@@ -23,7 +24,11 @@ from flowpose.spec.target import Target
 
 def target(*backends: str) -> Target:
     return Target(
-        format=1, name="board", backends=backends or ("tensorrt",), precisions=("fp32", "int8"), threads=1
+        format=1,
+        name="board",
+        backends=backends or ("tensorrt",),
+        precisions=("fp32", "fp16", "int8"),
+        threads=1,
     )
 
 
@@ -31,6 +36,12 @@ def target(*backends: str) -> Target:
 def machine() -> Iterator[Machine]:
     with installed() as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def halved(tiny: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The graph that a default bundle for a GPU holds: ONNX files for TensorRT beside those that all backends run."""
+    return with_halves(tiny, tmp_path_factory.mktemp("halved"))
 
 
 @pytest.fixture
@@ -52,6 +63,19 @@ def test_an_engine_holds_what_was_built_and_what_it_was_built_of(engine: Artifac
     made = model.infer(pictures()[0], Pose.of(standing(2), size=model.size))
     assert np.abs(made.astype(int) - draw(encode(pictures()[0]), standing(2)).astype(int)).max() <= 3
     assert model.verify().n == 4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_engine_of_graphs_that_were_made_for_its_backend_is_loaded(
+    machine: Machine, halved: Artifact, tmp_path: Path, precision: str
+) -> None:
+    """Its ONNX files say `tensorrt`, too, and stand before what was built of them."""
+    engine = compile_graph(halved, target(), tmp_path, Request(precision=precision), rounds=3, warmup=1)
+    assert load(engine.path).verify().n == 4
+    again = compile_graph(
+        engine, target(), tmp_path / "again", Request(precision=precision), rounds=3, warmup=1
+    )
+    assert load(again.path).verify().n == 4
 
 
 def test_every_backend_takes_its_turn_and_only_the_winners_files_stay(

@@ -10,9 +10,9 @@ import pytest
 from tiny_graphs import HEIGHT, WIDTH, NumpyBackend, NumpyGraph, make_artifact, pictures, standing
 
 from flowpose.artifact import Artifact
-from flowpose.compile import Entry, Quality, Request, compile_graph, decide, engine_key
+from flowpose.compile import Entry, Quality, Request, check_machine, compile_graph, decide, engine_key
 from flowpose.compile.candidates import usable_backends
-from flowpose.errors import ArtifactError, TargetMismatch
+from flowpose.errors import ArtifactError, BackendError, TargetMismatch
 from flowpose.runtime import BACKENDS, load
 from flowpose.runtime.backend import BackendEntry
 from flowpose.spec.manifest import GateResult
@@ -284,16 +284,91 @@ def test_an_engine_for_another_processor_is_not_loaded(tiny: Artifact, tmp_path:
     assert np.isfinite(engine.manifest.measurements[0].value)
 
 
+MODE = {"name": "boost", "sms": 132, "mhz": 1830, "bandwidth": 4800, "default": True}
+GPU = {"sm": "9.0", "found_by": ["NVIDIA H200"], "ops": {"fp16": 4096}, "modes": [MODE]}
+H200 = {"gpu": "NVIDIA H200", "sm": "9.0", "sms": "132"}
+
+
+def with_gpu(*backends: str) -> Target:
+    return target(backends=backends, gpu=GPU, sources={"gpu": "a test"})
+
+
 def test_a_backend_that_would_build_for_another_gpu_is_refused(monkeypatch) -> None:
     """PyTorch without CUDA builds for the processor, and must not pass for an H200."""
     monkeypatch.setattr(NumpyBackend, "identity", lambda self: {"torch": "2.13.0", "cpu": "AVX512"})
     plant(monkeypatch, **{"torch-compile": NumpyBackend})
-    gpu = {"sm": "9.0", "found_by": ["NVIDIA H200"], "ops": {"fp16": 4096}, "modes": [MODE]}
-    there = target(backends=("torch-compile",), gpu=gpu, sources={"gpu": "a test"})
     with pytest.raises(
         TargetMismatch, match=r"torch-compile sees another GPU, got SM of none, expected SM 9\.0"
     ):
-        usable_backends(there)
+        usable_backends(with_gpu("torch-compile"))
 
 
-MODE = {"name": "boost", "sms": 132, "mhz": 1830, "bandwidth": 4800, "default": True}
+class OnGpu(NumpyBackend):
+    """Runs ONNX files on a GPU, as onnxruntime's CUDA provider does."""
+
+    seen = H200
+
+    def identity(self) -> dict[str, str]:
+        return dict(self.seen)
+
+
+class ZerosOnGpu(OnGpu):
+    def __init__(self) -> None:
+        super().__init__("zeros")
+
+
+CUDA = "onnxruntime-cuda"
+LACKING = "pip install it"
+
+
+def test_a_cpu_does_not_stand_in_for_a_gpu(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    board = with_gpu("tensorrt", "onnxruntime")
+    entry = BackendEntry("flowpose_no_such_module", "X", "flowpose_no_such_module", {"any": LACKING})
+    monkeypatch.setitem(BACKENDS, "tensorrt", entry)
+    text = rf"on the GPU here \(tensorrt: .*{LACKING}\), got onnxruntime on the CPU, expected tensorrt"
+    for work in (
+        lambda: compile_graph(tiny, board, tmp_path),
+        lambda: engine_key(tiny, board),
+        lambda: check_machine(board),
+    ):
+        with pytest.raises(BackendError, match=text) as raised:
+            work()
+        assert "--backend onnxruntime" in str(raised.value.fix)
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_a_cpu_does_not_stand_in_for_a_gpu_that_computes_wrongly(
+    tiny: Artifact, tmp_path: Path, monkeypatch
+) -> None:
+    plant(monkeypatch, **{CUDA: ZerosOnGpu})
+    with pytest.raises(BackendError, match=rf"int8 {CUDA}: .*all zeros.*got onnxruntime on the CPU"):
+        compile_graph(tiny, with_gpu(CUDA, "onnxruntime"), tmp_path, rounds=5, warmup=1)
+    assert not list(tmp_path.glob("*/compile-*"))
+
+
+def test_a_cpu_is_taken_where_it_is_asked_for_by_name(tiny: Artifact, tmp_path: Path, monkeypatch) -> None:
+    plant(monkeypatch, **{CUDA: ZerosOnGpu})
+    board = with_gpu(CUDA, "onnxruntime")
+    found = compile_graph(tiny, board, tmp_path, Request(backend="onnxruntime"), rounds=5, warmup=1).manifest
+    assert found.backend == "onnxruntime" and {each.backend for each in found.contest} == {"onnxruntime"}
+    assert found.target == board.model_dump(mode="json") and not found.built_for
+    alone = compile_graph(tiny, with_gpu("onnxruntime"), tmp_path, rounds=5, warmup=1).manifest
+    assert alone.backend == "onnxruntime", "a target that lists nothing else says so, too"
+    with pytest.raises(
+        TargetMismatch, match=f"has no such backend, got openvino, expected {CUDA}, onnxruntime"
+    ):
+        compile_graph(tiny, board, tmp_path, Request(backend="openvino"))
+
+
+def test_onnx_files_on_a_gpu_are_timed_anew_on_another_and_load_there(
+    tiny: Artifact, tmp_path: Path, monkeypatch
+) -> None:
+    plant(monkeypatch, **{CUDA: OnGpu})
+    engine = compile_graph(tiny, with_gpu(CUDA), tmp_path, rounds=5, warmup=1)
+    assert engine.manifest.stage["built_for"][CUDA].items() >= H200.items() and not engine.manifest.built_for
+    monkeypatch.setattr(OnGpu, "seen", {**H200, "sms": "114"})
+    assert engine_key(tiny, with_gpu(CUDA)) != engine.manifest.key
+    assert load(engine.path).backend == CUDA
+    monkeypatch.setattr(OnGpu, "seen", {**H200, "sm": "8.9"})
+    with pytest.raises(TargetMismatch, match=rf"{CUDA} sees another GPU, got SM 8\.9, expected SM 9\.0"):
+        usable_backends(with_gpu(CUDA))

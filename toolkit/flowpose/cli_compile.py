@@ -26,6 +26,9 @@ SHOWN = {"key", "backend", "precision", "built_for", "contest", "measurements", 
 def compile_(
     graph: ModelName, target: TargetName = "auto", out: Root = ARTIFACTS,
     precision: Annotated[str, typer.Option(help="auto measures all, and takes a reduced one if it wins")] = "auto",
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="the target's only one to take; without it all take part")
+    ] = None,
     margin: Annotated[float, typer.Option(help="times as fast that a reduced precision must be")] = MARGIN,
     threads: Threads = None,
     workspace: Annotated[
@@ -41,7 +44,12 @@ def compile_(
     from flowpose.targeting import find_target
 
     request = Request(
-        precision=precision, margin=margin, threads=threads, workspace_mb=workspace, level=level
+        precision=precision,
+        backend=backend,
+        margin=margin,
+        threads=threads,
+        workspace_mb=workspace,
+        level=level,
     )
     wanted = find_target(target)
     engine = compile_graph(open_artifact(find("models", graph)), wanted, out, request, say=say)

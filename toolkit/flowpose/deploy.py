@@ -23,7 +23,7 @@ from .spec.target import Release, Target
 
 TITLE = "#!/bin/sh\nset -eu"
 BESIDE = {
-    "12": ("numpy<2", "cuda-bindings>=12.6,<13"),
+    "12": ("numpy<2", "cuda-bindings>=12.8,<13"),
     "13": ("cuda-bindings>=13,<14",),
 }
 """CUDA's major version -> what is installed beside flowpose: its bindings; JetPack 6's own packages need numpy 1."""

@@ -66,7 +66,10 @@ def builds(name: str) -> bool:
 
 
 def identity(backend: Backend) -> dict[str, str]:
-    """Returns what a built file depends on here beside the graph: the backend's library, its GPU, the power mode."""
+    """Returns what a backend's results depend on here beside the graph: its library, its GPU, the power mode.
+
+    Empty where it runs ONNX files on the CPU.
+    """
     own = backend.identity()
     return {**machine_identity(), **own} if own else {}
 

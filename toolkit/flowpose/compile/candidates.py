@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from flowpose.artifact import Artifact
 from flowpose.compile.building import Options, Say, build
 from flowpose.compile.contest import ORDER, Entry
 from flowpose.errors import BackendError, MissingDependency, TargetMismatch
-from flowpose.runtime.backend import Backend, open_backend
+from flowpose.runtime.backend import BACKENDS, Backend, open_backend
 from flowpose.runtime.executed import Executed
 from flowpose.runtime.goldens import Replay, read_goldens
 from flowpose.runtime.loading import assemble, precisions
@@ -100,9 +100,24 @@ def check_machine(target: Target) -> None:
 
     Raises:
         TargetMismatch: another processor, or no usable backend.
+        BackendError: the target has a GPU, and only the CPU is usable.
     """
     _check_arch(target)
     usable_backends(target)
+
+
+def with_backend(target: Target, name: str | None) -> Target:
+    """Returns the target with that backend alone; as it is without a name.
+
+    Raises:
+        TargetMismatch: the target lacks it.
+    """
+    if name is None:
+        return target
+    if name not in target.backends:
+        what, expected = "has no such backend", ", ".join(target.backends)
+        raise TargetMismatch(f"target {target.name}", what, got=name, expected=expected)
+    return target.model_copy(update={"backends": (name,)})
 
 
 def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]:
@@ -110,6 +125,7 @@ def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]
 
     Raises:
         TargetMismatch: none is.
+        BackendError: the target has a GPU, and only what runs on the CPU is installed.
     """
     found: dict[str, Backend] = {}
     excluded = []
@@ -124,6 +140,7 @@ def usable_backends(target: Target) -> tuple[dict[str, Backend], list[Excluded]]
             found[name] = backend
     if not found:
         _refuse(target, excluded)
+    _check_no_stand_in(target, found, excluded)
     return found, excluded
 
 
@@ -141,6 +158,7 @@ def compare(
 
     Raises:
         TargetMismatch: no backend is installed, or none gives the recorded outputs.
+        BackendError: the target has a GPU, and only the CPU gives them.
     """
     backends, excluded = usable_backends(target)
     models, replays, failed = _sound(graph, backends, wanted, workshop, say)
@@ -149,6 +167,7 @@ def compare(
         say(f"{out.label} is left out: {out.reason}")
     if not models:
         _refuse(target, excluded)
+    _check_no_stand_in(target, {model.backend for model in models.values()}, excluded)
     encoding = {label: _encoding(model) for label, model in models.items()}
     drawing = {label: _drawing(model) for label, model in models.items()}
     sources = alternate(encoding, rounds=max(5, rounds // 5), warmup=2)
@@ -211,7 +230,7 @@ def _check_version(name: str, version: str, target: Target) -> None:
 
 
 def _check_gpu(name: str, identity: Mapping[str, str], target: Target) -> None:
-    """Whether what a backend builds is built for the target's GPU: a library may be there without one, or with another.
+    """Whether a backend runs graphs on the target's GPU: a library may be there without one, or with another.
 
     Raises:
         TargetMismatch: it is not.
@@ -223,6 +242,27 @@ def _check_gpu(name: str, identity: Mapping[str, str], target: Target) -> None:
         )  # fmt: skip
 
 
+def _check_no_stand_in(target: Target, left: Collection[str], excluded: Sequence[Excluded]) -> None:
+    """Whether a backend for the GPU is left, where the target has both: a CPU is asked for by name, or not taken.
+
+    Raises:
+        BackendError: none is; says why each was left out.
+    """
+    meant = [name for name in target.backends if BACKENDS[name].gpu]
+    if target.gpu is None or not meant or any(BACKENDS[name].gpu for name in left):
+        return
+    cpu = sorted(left)
+    raise BackendError(
+        f"target {target.name}", f"nothing runs the graph on the GPU here ({_reasons(excluded)})",
+        got=f"{', '.join(cpu)} on the CPU", expected=" or ".join(meant),
+        fix=f"mend what {meant[0]} lacks; or take the CPU by name: flowpose compile ... --backend {cpu[0]}",
+    )  # fmt: skip
+
+
 def _refuse(target: Target, excluded: Sequence[Excluded]) -> None:
-    reasons = "; ".join(f"{out.label}: {out.reason}" for out in excluded)
-    raise TargetMismatch(f"target {target.name}", f"no backend can run the graph here ({reasons})")
+    what = f"no backend can run the graph here ({_reasons(excluded)})"
+    raise TargetMismatch(f"target {target.name}", what)
+
+
+def _reasons(excluded: Sequence[Excluded]) -> str:
+    return "; ".join(f"{out.label}: {out.reason}" for out in excluded)

@@ -20,6 +20,7 @@ from flowpose.compile.candidates import (
     check_target,
     compare,
     usable_backends,
+    with_backend,
 )
 from flowpose.compile.contest import Decision, Quality, decide
 from flowpose.compile.memory import memory_to_run
@@ -43,6 +44,8 @@ class Request:
 
     Attributes:
         precision: fp32, fp16, int8 or fp8; `auto` measures all that graph and target have.
+        backend: the only one of the target's that takes part; None lets all take part. A CPU takes the place of a
+            target's GPU only where its backend is asked for by name.
         margin: how many times as fast a reduced precision must be, by the median and by p95; for `auto`.
         threads: CPU threads of a run; None takes the target's, else every core of this process.
         gates: results that reduced precisions are judged by; None takes those that the graph's line keeps.
@@ -50,6 +53,7 @@ class Request:
     """
 
     precision: str = AUTO
+    backend: str | None = None
     margin: float = MARGIN
     threads: int | None = None
     gates: tuple[GateResult, ...] | None = None
@@ -86,8 +90,9 @@ def compile_graph(
 
     Raises:
         ArtifactError: neither a graph nor an engine.
-        TargetMismatch: another processor, a precision that target or graph lacks, or no backend that works
-            here.
+        TargetMismatch: another processor, a precision that target or graph lacks, a backend that the target lacks, or
+            none that works here.
+        BackendError: the target has a GPU, and only the CPU runs the graph here.
     """
     config = engine_config(graph, target, request)
     key = stage_key(_parent(graph.manifest), STAGE, config)
@@ -98,8 +103,9 @@ def compile_graph(
     options = _options(request, config["threads"], Path(out_root), path)
     with TemporaryDirectory() as folder:
         candidates, excluded = compare(
-            graph, target, wanted, Workshop(Path(folder), options), rounds=rounds, warmup=warmup, say=say
-        )
+            graph, with_backend(target, request.backend), wanted, Workshop(Path(folder), options),
+            rounds=rounds, warmup=warmup, say=say,
+        )  # fmt: skip
         decision = _decision(graph, candidates, request)
         say(decision.sentence)
         ordered = _chosen_first(candidates, decision)
@@ -148,7 +154,7 @@ def engine_config(graph: Artifact, target: Target, request: Request = Request())
     """Returns everything that an engine depends on besides its graph, as its key and its manifest have it.
 
     Raises:
-        ArtifactError, TargetMismatch: as `compile_graph`.
+        ArtifactError, TargetMismatch, BackendError: as `compile_graph`.
     """
     if graph.manifest.kind not in ("graph", "engine"):
         fix = f"flowpose export {graph.path}"
@@ -158,7 +164,8 @@ def engine_config(graph: Artifact, target: Target, request: Request = Request())
     wanted = check_target(graph, target, request.precision)
     contest = request.precision == AUTO
     failed = [each for each, quality in _qualities(graph, wanted, request).items() if quality.failed]
-    backends, _ = usable_backends(target)
+    backends, _ = usable_backends(with_backend(target, request.backend))
+    identities = {name: identity(backend) for name, backend in backends.items()}
     return {
         "target": target.model_dump(mode="json"),
         "precision": request.precision,
@@ -166,7 +173,7 @@ def engine_config(graph: Artifact, target: Target, request: Request = Request())
         "disqualified": failed if contest else [],
         "threads": _threads(request.threads, target),
         "backends": {name: backend.version for name, backend in backends.items()},
-        "built_for": {name: identity(backend) for name, backend in backends.items() if builds(name)},
+        "built_for": {name: found for name, found in identities.items() if found},
         "building": {"workspace_mb": request.workspace_mb, "level": request.level},
         "cpu": cpu_model(),
     }
@@ -229,7 +236,7 @@ def _fields(
         **same,
         "kind": "engine",
         "graphs": (*_onnx_graphs(manifest), *_built_graphs(graph, best)),
-        "built_for": config["built_for"].get(best.backend, {}),
+        "built_for": config["built_for"].get(best.backend, {}) if builds(best.backend) else {},
         "parent": _parent(manifest),
         "stage": config,
         "backend": best.backend,

@@ -56,7 +56,13 @@ class Backend(Protocol):
     version: str
 
     def identity(self) -> dict[str, str]:
-        """Returns what a file that this backend built depends on, name -> value; empty where it runs ONNX files."""
+        """Returns what its results depend on here, name -> value; empty where it runs ONNX files on the CPU.
+
+        Of a file that was built, and of a contest on a GPU: with another GPU either is made anew.
+
+        Raises:
+            BackendError: the GPU that it needs is not there.
+        """
         ...
 
     def open(self, path: Path, threads: int) -> Graph:
@@ -78,6 +84,7 @@ class BackendEntry:
             `any` -> text.
         suffix: of the files that it opens: ONNX, or what `flowpose.compile.building` builds for it.
         many: how `run_many` runs several frames: `in parallel` (a `ParallelGraph`), or `in turn`.
+        gpu: whether it can run graphs on an NVIDIA GPU.
     """
 
     module: str
@@ -86,17 +93,23 @@ class BackendEntry:
     install: Mapping[str, str]
     suffix: str = ONNX
     many: Literal["in parallel", "in turn"] = "in turn"
+    gpu: bool = True
 
 
 _ORT = "flowpose.runtime.onnxruntime"
 _JETSON_ORT = "install JetPack's own wheel of onnxruntime-gpu (docs/jetson.md)"
 _JETSON_TENSORRT = (
-    "pip install 'cuda-bindings<13' (JetPack 6; on 7 without <13); TensorRT itself comes with JetPack: make the "
-    "environment with python3 -m venv --system-site-packages (docs/jetson.md)"
+    "pip install 'cuda-bindings>=12.8,<13' (JetPack 6; on 7 'cuda-bindings>=13,<14'); TensorRT itself comes with "
+    "JetPack: make the environment with python3 -m venv --system-site-packages (docs/jetson.md)"
 )
 BACKENDS: Mapping[str, BackendEntry] = {
     "onnxruntime": BackendEntry(
-        _ORT, "OnnxRuntime", "onnxruntime", {"any": "pip install onnxruntime"}, many="in parallel"
+        _ORT,
+        "OnnxRuntime",
+        "onnxruntime",
+        {"any": "pip install onnxruntime"},
+        many="in parallel",
+        gpu=False,
     ),
     "onnxruntime-cuda": BackendEntry(
         _ORT,
@@ -116,6 +129,7 @@ BACKENDS: Mapping[str, BackendEntry] = {
         "openvino",
         {"any": "pip install openvino"},
         many="in parallel",
+        gpu=False,
     ),
     "tensorrt": BackendEntry(
         "flowpose.runtime.tensorrt",

@@ -260,14 +260,16 @@ def _graph(artifact: Artifact, name: str, precision: str, backend: str, *, built
     """The graph of that name in the precision, else in fp32, for a source graph may stay in it.
 
     One that was made for the backend goes before the one that all backends run, and may be in fp16 beside an INT8
-    frame. With `built` off only ONNX files are looked at.
+    frame. What was built goes before the ONNX file of the same backend that it was built of. With `built` off only ONNX
+    files are looked at.
     """
+    graphs = [graph for graph in artifact.manifest.graphs if built or Path(graph.file).suffix == ONNX]
+    graphs.sort(key=lambda graph: Path(graph.file).suffix == ONNX)
     for wanted, maker in (
         (precision, backend), (precision, None), ("fp16", backend), ("fp32", backend), ("fp32", None),
     ):  # fmt: skip
-        for graph in artifact.manifest.graphs:
-            fits = (graph.name, graph.precision, graph.backend) == (name, wanted, maker)
-            if fits and (built or Path(graph.file).suffix == ONNX):
+        for graph in graphs:
+            if (graph.name, graph.precision, graph.backend) == (name, wanted, maker):
                 return graph
     raise ArtifactError(artifact.path, f"has no {name} graph", expected=f"{name} in {precision} or fp32")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -17,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.backend import Held, Tensors, check_inputs, install_command
+from flowpose.runtime.cuda_driver import gpu_identity
 from flowpose.runtime.device_copies import DeviceCopies
 from flowpose.runtime.executed import Executed, of_profile
 from flowpose.runtime.lanes import Lanes, in_lanes
@@ -177,7 +179,7 @@ class OnnxRuntime:
     version: str = onnxruntime.__version__
 
     def identity(self) -> dict[str, str]:
-        """Returns nothing: it runs ONNX files."""
+        """Returns nothing: it runs ONNX files, on the CPU."""
         return {}
 
     def open(self, path: Path, threads: int) -> OnnxRuntimeGraph:
@@ -191,6 +193,10 @@ class OnnxRuntimeCuda(OnnxRuntime):
     def __init__(self) -> None:
         _need("onnxruntime-cuda", CUDA)
 
+    def identity(self) -> dict[str, str]:
+        """Returns what its speed and its outputs depend on: the GPU (`cuda_driver.gpu_identity`)."""
+        return gpu_identity()
+
     def open(self, path: Path, threads: int) -> BoundGraph:
         """Returns the graph on the first GPU."""
         return BoundGraph(path, threads, ((CUDA, PLAIN), (CPU, {})), "cuda")
@@ -202,25 +208,33 @@ class OnnxRuntimeTensorRt(OnnxRuntime):
     def __init__(self) -> None:
         _need("onnxruntime-tensorrt", TENSORRT)
 
+    def identity(self) -> dict[str, str]:
+        """Returns what its speed and its outputs depend on: the GPU (`cuda_driver.gpu_identity`)."""
+        return gpu_identity()
+
     def open(self, path: Path, threads: int) -> BoundGraph:
         """Returns the graph on the first GPU; what TensorRT refuses runs by CUDA."""
         folder = Path(os.environ.get(CACHE, Path.home() / ".cache" / "flowpose")) / "onnxruntime-tensorrt"
-        folder.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes()
+        # The provider knows a kept engine by names alone (of the file, its inputs and outputs), which all our models
+        # share, and would run another model's weights: microsoft/onnxruntime issues 6455 and 32254.
+        engines = folder / hashlib.sha256(content).hexdigest()[:16]
+        engines.mkdir(parents=True, exist_ok=True)
         own = {
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(folder),
+            "trt_engine_cache_path": str(engines),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
             # With fp16 allowed the provider would compute fp32 graphs in it, too: those in halves are computed wide.
             "trt_fp16_enable": "0",
-            "trt_int8_enable": str(int(_quantized(path))),
+            "trt_int8_enable": str(int(_quantized(content))),
         }
         return BoundGraph(path, threads, ((TENSORRT, own), (CUDA, PLAIN), (CPU, {})), "cuda")
 
 
-def _quantized(path: Path) -> bool:
+def _quantized(content: bytes) -> bool:
     """Whether an ONNX file names the operator that every quantized graph has."""
-    return b"DequantizeLinear" in path.read_bytes()
+    return b"DequantizeLinear" in content
 
 
 def _need(name: str, provider: str) -> None:
