@@ -14,6 +14,7 @@ from tiny_graphs import make_artifact
 from typer.testing import CliRunner
 
 from flowpose import cli_bundle, cli_halve, own_wheel
+from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, FlowposeError, IntegrityError, MissingDependency, SpecError
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -118,6 +119,24 @@ def test_what_is_asked_wrongly(tmp_path: Path, model: Path, wheel: Path) -> None
     assert both.exit_code == 2
     with pytest.raises(SpecError, match=r"bundle.precision: unknown value, got 'int7'"):
         call("bundle", model, "--target", "cpu", "-o", tmp_path / "b", "--no-wheel", "--precision", "int7")
+
+
+@pytest.mark.parametrize(("frames", "target", "asked"), [
+    (("fp32", "int8"), "jetson-orin-nano-8gb", True), (("int8",), "jetson-orin-nano-8gb", True),
+    (("fp32", "fp16"), "jetson-orin-nano-8gb", False), (("int8",), "cpu", False),
+])  # fmt: skip
+def test_fp16_is_added_where_a_gpu_wants_it_and_the_model_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: tuple[str, ...], target: str, asked: bool
+) -> None:
+    model, halved = make_artifact(tmp_path / "tiny", frames), []
+
+    def with_halves(graph: Artifact, root: Path) -> Artifact:
+        halved.append(graph.path)
+        return graph
+
+    monkeypatch.setattr("flowpose.export.halves.with_halves", with_halves)
+    call("bundle", model.path, "--target", target, "-o", tmp_path / "b", "--no-wheel")
+    assert halved == [model.path] * asked
 
 
 @pytest.mark.parametrize("package", ["onnx", "torch"])
