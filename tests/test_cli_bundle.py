@@ -1,9 +1,10 @@
-"""The commands `flowpose bundle`, `unbundle` and `deploy`."""
+"""The commands `flowpose bundle`, `unbundle`, `deploy` and `halve`."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import typer
 from tiny_graphs import make_artifact
 from typer.testing import CliRunner
 
-from flowpose import cli_bundle, own_wheel
+from flowpose import cli_bundle, cli_halve, own_wheel
+from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError, FlowposeError, IntegrityError, MissingDependency, SpecError
 
 app = typer.Typer(pretty_exceptions_enable=False)
-for command in (cli_bundle.bundle, cli_bundle.unbundle, cli_bundle.deploy):
+for command in (cli_bundle.bundle, cli_bundle.unbundle, cli_bundle.deploy, cli_halve.halve):
     app.command()(command)
 
 
@@ -117,6 +119,43 @@ def test_what_is_asked_wrongly(tmp_path: Path, model: Path, wheel: Path) -> None
     assert both.exit_code == 2
     with pytest.raises(SpecError, match=r"bundle.precision: unknown value, got 'int7'"):
         call("bundle", model, "--target", "cpu", "-o", tmp_path / "b", "--no-wheel", "--precision", "int7")
+
+
+@pytest.mark.parametrize(("frames", "target", "asked"), [
+    (("fp32", "int8"), "jetson-orin-nano-8gb", True), (("int8",), "jetson-orin-nano-8gb", True),
+    (("fp32", "fp16"), "jetson-orin-nano-8gb", False), (("int8",), "cpu", False),
+])  # fmt: skip
+def test_fp16_is_added_where_a_gpu_wants_it_and_the_model_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: tuple[str, ...], target: str, asked: bool
+) -> None:
+    model, halved = make_artifact(tmp_path / "tiny", frames), []
+
+    def with_halves(graph: Artifact, root: Path) -> Artifact:
+        halved.append(graph.path)
+        return graph
+
+    monkeypatch.setattr("flowpose.export.halves.with_halves", with_halves)
+    call("bundle", model.path, "--target", target, "-o", tmp_path / "b", "--no-wheel")
+    assert halved == [model.path] * asked
+
+
+@pytest.mark.parametrize("package", ["onnx", "torch"])
+def test_without_the_packages_that_make_halves_they_are_named(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for name in ("halves", "autocast", "costs", "files", "goldens"):
+        monkeypatch.delitem(sys.modules, f"flowpose.export.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    for command, *rest in (
+        ("halve", model),
+        ("bundle", model, "--target", "jetson-orin-nano-8gb", "-o", tmp_path / "b", "--no-wheel"),
+    ):
+        told = rf"{command}: needs the package {package}\. Fix: .*train,quantize.*make setup"
+        with pytest.raises(MissingDependency, match=told):
+            call(command, *rest)
+    call(
+        "bundle", model, "--target", "cpu", "-o", tmp_path / "cpu", "--no-wheel"
+    )  # adds nothing, needs nothing
 
 
 def test_a_wheel_is_built_from_a_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

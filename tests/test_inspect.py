@@ -181,4 +181,4 @@ def test_a_missing_package_is_named_with_the_extras_that_bring_it(
     monkeypatch.setitem(sys.modules, "onnx", None)
     said = flowpose("inspect", artifact.path, "--json")
     assert said.json["error"] == "MissingDependency" and "package onnx" in said.json["what"]
-    assert said.json["fix"] == "pip install flowpose[train,quantize]"
+    assert said.json["fix"] == "pip install flowpose[train,quantize]; in a checkout: make setup"

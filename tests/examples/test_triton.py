@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from tiny_graphs import make_artifact, pictures, standing
 
 from flowpose import load
-from flowpose.artifact import Artifact
+from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.errors import ArtifactError, TargetMismatch
-from flowpose.triton import CONFIG, Serving, Word, rendered, write_repository
+from flowpose.runtime.goldens import read_goldens
+from flowpose.spec.find import shipped
+from flowpose.triton import CONFIG, RECORD, Serving, Word, rendered, write_repository
 
 NUMPY = {"TYPE_UINT8": np.uint8, "TYPE_FP32": np.float32}
 
@@ -94,6 +96,46 @@ def test_the_ensemble_draws_what_the_model_draws(graph: Artifact, tmp_path: Path
     keypoints = model.keypoints(pose, model.size)
     made = served(out, name, schema, {"source": source, "keypoints": keypoints})["frame"]
     assert made.std() > 0 and np.array_equal(made, model.infer(source, pose))
+
+
+@pytest.fixture(scope="module")
+def people() -> Artifact:
+    """A shipped model, whose INT8 graph for onnxruntime has its weights in another file."""
+    if "people-128" not in shipped("models"):
+        pytest.skip("the model people-128 is not in this checkout")
+    return open_artifact(shipped("models")["people-128"])
+
+
+def test_weights_in_another_file_come_along(people: Artifact, tmp_path: Path, schema: Any) -> None:
+    write_repository(people, tmp_path, Serving(precision="int8", threads=1))
+    folder = tmp_path / "people-128-frame" / "1"
+    assert {each.name for each in folder.iterdir()} == {"model.onnx", "frame.int8.onnx", RECORD}
+    assert [each.name for each in (tmp_path / "people-128-source" / "1").glob("*.onnx")] == ["model.onnx"]
+    digest = people.manifest.files["frame.int8.onnx"]
+    assert json.loads((folder / RECORD).read_text())["weights"] == {"frame.int8.onnx": digest}
+    model, goldens = load(people.path, backend="onnxruntime", threads=1), read_goldens(people, "int8")
+    given = {"context": goldens.context[0], "keypoints": goldens.keypoints[0]}
+    made = served(tmp_path, "people-128-frame", schema, given)["frame"]
+    assert np.array_equal(made, model.frame_now(goldens.context[0], goldens.keypoints[0]))
+
+
+def test_a_gpu_is_given_the_graph_that_all_backends_run(people: Artifact, tmp_path: Path) -> None:
+    write_repository(people, tmp_path, Serving(precision="int8", gpu=True))
+    folder = tmp_path / "people-128-frame" / "1"
+    assert (folder / "model.onnx").read_bytes() == people.file("frame.int8.onnx").read_bytes()
+    assert {each.name for each in folder.iterdir()} == {"model.onnx", RECORD}
+
+
+def test_weights_that_the_artifact_does_not_hold_are_named(people: Artifact, tmp_path: Path) -> None:
+    manifest = people.manifest
+    graphs = [each for each in manifest.graphs if each.name == "source" or each.backend == "onnxruntime"]
+    fields = manifest.model_dump(exclude={"files", "self_sha256", "references", "graphs"})
+    with creating(tmp_path / "torn", **fields, graphs=graphs) as draft:
+        for file in {each.file for each in graphs} | {*manifest.golden.model_dump().values()}:
+            (draft / file).write_bytes(people.file(file).read_bytes())
+    with pytest.raises(ArtifactError, match=r"holds no such file, got frame\.int8\.onnx, expected one of"):
+        write_repository(open_artifact(tmp_path / "torn"), tmp_path / "r", Serving(precision="int8"))
+    assert not (tmp_path / "r").exists()
 
 
 def test_graphs_run_as_asked_and_source_results_may_be_kept(

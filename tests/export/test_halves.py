@@ -14,14 +14,16 @@ import pytest
 from micro_line import Line
 from onnx import TensorProto, helper, numpy_helper
 
-from flowpose.artifact import Artifact, open_artifact
+from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.errors import ArtifactError, MissingDependency
 from flowpose.export import halves
 from flowpose.export.autocast import in_order
 from flowpose.export.halves import GPU, widened, with_halves
 from flowpose.export.tensorrt_rules import findings
 from flowpose.runtime import load
+from flowpose.runtime.goldens import read_goldens
 from flowpose.runtime.loading import onnx_graph
+from flowpose.runtime.onnxruntime import OnnxRuntime
 from flowpose.spec.costs import COSTS, Costs
 
 
@@ -74,9 +76,42 @@ def test_int8_for_gpus_keeps_its_rest_in_halves(made: Artifact) -> None:
     assert onnx_graph(made, "source", "int8", "openvino").file == "source.onnx"
 
 
+@pytest.fixture(scope="module")
+def int8_alone(graph: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The graph artifact as people-256 is shipped: without an fp32 frame, and no golden frames of one."""
+    manifest, path = graph.manifest, tmp_path_factory.mktemp("int8") / "export-int8"
+    kept = [each for each in manifest.graphs if each.name == "source" or each.precision == "int8"]
+    left = {"files", "self_sha256", "references", "graphs", "key"}
+    with creating(path, **manifest.model_dump(exclude=left), graphs=kept, key="8" * 64) as draft:
+        for file in {each.file for each in kept} | {manifest.golden.inputs}:
+            (draft / file).write_bytes(graph.file(file).read_bytes())
+        with np.load(graph.file(manifest.golden.outputs)) as held:
+            np.savez(draft / manifest.golden.outputs, context=held["context"], int8=held["int8"])
+    return open_artifact(path)
+
+
+def test_int8_alone_gets_graphs_for_gpus_and_no_fp16_frame(int8_alone: Artifact, tmp_path: Path) -> None:
+    made = with_halves(int8_alone, tmp_path)
+    added = made.manifest.graphs[len(int8_alone.manifest.graphs) :]
+    assert {(each.name, each.precision, each.backend) for each in added} == {
+        *(("source", "fp16", name) for name in GPU), *(("frame", "int8", name) for name in GPU),
+    }  # fmt: skip
+    for name in GPU:
+        assert onnx_graph(made, "frame", "int8", name).file == "frame.int8.gpu.onnx"
+        assert onnx_graph(made, "source", "int8", name).file == "source.fp16.onnx"
+    assert load(made.path, backend="onnxruntime", threads=1).verify().n == 2
+    goldens, opened = read_goldens(made, "int8"), OnnxRuntime().open(made.file("source.fp16.onnx"), 1)
+    for picture, context in zip(goldens.source, goldens.context, strict=True):
+        off = opened.run({"source": picture})["context"] - context
+        assert np.linalg.norm(off) < 0.01 * np.linalg.norm(context)
+    with pytest.raises(ArtifactError, match=r"fp16 cannot be added, got graph with fp16, fp32, int8"):
+        with_halves(made, tmp_path)
+
+
 def test_what_has_fp16_is_refused(made: Artifact, tmp_path: Path) -> None:
     with pytest.raises(
-        ArtifactError, match=r"fp16 cannot be added, got graph with fp16.*expected a graph with fp32"
+        ArtifactError,
+        match=r"fp16 cannot be added, got graph with fp16.*expected a graph with an fp32 or int8",
     ):
         with_halves(open_artifact(made.path), tmp_path)
 

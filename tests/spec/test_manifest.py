@@ -107,3 +107,22 @@ def test_what_is_run_is_what_graphs_and_goldens_name() -> None:
         {**DATA, "golden": GOLDEN, "references": [REFERENCE], "files": files}, "manifest"
     )
     assert manifest.run_files() == ("source.onnx", GOLDEN["inputs"], GOLDEN["outputs"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "graphs", "takes"),
+    [
+        ("graph", [("source", "fp32"), ("frame", "fp32"), ("frame", "int8")], True),
+        ("graph", [("source", "fp32"), ("frame", "int8")], True),
+        ("graph", [("source", "fp32"), ("source", "fp16"), ("frame", "int8")], False),
+        ("graph", [("source", "fp32"), ("frame", "fp32"), ("frame", "fp16")], False),
+        ("graph", [("source", "fp32"), ("frame", "fp8")], False),
+        ("graph", [("source", "fp32")], False),
+        ("engine", [("source", "fp32"), ("frame", "fp32")], False),
+    ],
+)
+def test_halves_are_added_where_none_are_and_a_frame_can_be_halved(
+    kind: str, graphs: list[tuple[str, str]], takes: bool
+) -> None:
+    specs = [{**GRAPH, "name": name, "precision": precision} for name, precision in graphs]
+    assert Manifest.parse({**DATA, "kind": kind, "graphs": specs}, "manifest").takes_halves() is takes

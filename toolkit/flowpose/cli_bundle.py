@@ -63,18 +63,18 @@ def bundle(
 
 
 def _with_fp16(model: str, targets: list[str], folder: Path) -> str:
-    """The model with fp16 graphs where a target has a GPU and the model has none; made in the folder."""
+    """The model with fp16 graphs where a target has a GPU and the model takes them; made in the folder."""
     from flowpose.artifact import open_artifact
+    from flowpose.errors import needing
     from flowpose.spec.find import find
     from flowpose.spec.reading import load_target
 
     graph = open_artifact(find("models", model))
-    have = {spec.precision for spec in graph.manifest.graphs}
-    if "fp32" not in have or "fp16" in have or all(load_target(each).gpu is None for each in targets):
+    if not graph.manifest.takes_halves() or all(load_target(each).gpu is None for each in targets):
         return model
+    with needing("bundle", "train,quantize"):
+        from flowpose.export.halves import with_halves
     say("adding fp16 graphs, which the GPU is fast in (--no-fp16 leaves them out)")
-    from flowpose.export.halves import with_halves
-
     return str(with_halves(graph, folder).path)
 
 

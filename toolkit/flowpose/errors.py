@@ -6,7 +6,8 @@ mends it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from typing_extensions import Self
 
@@ -94,6 +95,26 @@ class DeviceError(FlowposeError):
 
 class MissingDependency(FlowposeError):
     """A Python package that this step needs and this environment lacks."""
+
+
+@contextmanager
+def needing(where: str, extras: str) -> Iterator[None]:
+    """Makes a package that the block's imports do not find a MissingDependency that names it.
+
+    Args:
+        where: the command or stage that needs it.
+        extras: of flowpose, that bring it: `train,quantize`.
+
+    Raises:
+        MissingDependency: a package is not there; a module of flowpose that is missing is no such error.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("flowpose"):
+            raise
+        fix = f"pip install flowpose[{extras}]; in a checkout: make setup"
+        raise MissingDependency(where, f"needs the package {error.name}", fix=fix) from error
 
 
 class ParityError(FlowposeError):

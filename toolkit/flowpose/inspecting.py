@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flowpose.artifact import Artifact, open_artifact
-from flowpose.errors import ArtifactError, MissingDependency
+from flowpose.errors import ArtifactError, needing
 from flowpose.spec.find import find
 from flowpose.spec.manifest import GraphSpec
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowpose.export.anatomy import Anatomy
 
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # an eighth of a line high to a whole one
+EXTRAS = "train,quantize"  # they bring what reads graphs and scales
 SHOWN = 20  # layers in the terminal, without --all
 TOP_CODES: Mapping[str, float] = {"int8": 127.0, "fp8": 448.0}
 """Precision -> its largest code, whose value is what a scales file keeps as `amax`."""
@@ -103,7 +104,7 @@ class _Read:
 
 
 def _read_graph(artifact: Artifact, spec: GraphSpec) -> _Read:
-    with _Packages():
+    with needing("inspect", EXTRAS):
         import onnx
 
         from flowpose.export.anatomy import anatomy
@@ -113,21 +114,9 @@ def _read_graph(artifact: Artifact, spec: GraphSpec) -> _Read:
     return _Read(anatomy(model, str(artifact.path / spec.file)), refused)
 
 
-class _Packages:
-    """Turns a package that is not there into an error that names the extras that bring it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("flowpose"):
-            what = f"needs the package {error.name}"
-            raise MissingDependency("inspect", what, fix="pip install flowpose[train,quantize]") from error
-
-
 def _read_scales(artifact: Artifact) -> list[dict[str, Any]]:
     """The scales of a quantized student's layers, as JSON data."""
-    with _Packages():
+    with needing("inspect", EXTRAS):
         from safetensors.numpy import load_file
 
         from flowpose.export.scale_summary import summarized

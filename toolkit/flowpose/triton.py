@@ -4,6 +4,7 @@
     OUT/NAME-frame/config.pbtxt    VERSION/model.onnx   context, keypoints f32[J,3] -> frame u8[H,W,3]
     OUT/NAME/config.pbtxt          VERSION/             source, keypoints -> frame
 
+A graph whose weights stand in another file has that file beside it, under its own name: onnxruntime looks there.
 Graphs have fixed shapes and no batch axis, so `max_batch_size` is 0 and several people are drawn by several instances.
 The source graph's results may be kept by Triton's response cache, which looks requests up by their content: the
 ensemble then encodes a picture once, as `Model.infer` does. Pictures and poses are fitted by who asks (`image.fit`,
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -32,6 +34,9 @@ RECORD = "flowpose.json"  # beside the model's file: what it is; Triton does not
 
 FILES: Mapping[TritonBackend, str] = MappingProxyType({"onnxruntime": "model.onnx", "tensorrt": "model.plan"})
 """Triton's backend -> the name it expects of a model's file."""
+
+LOCATION = re.compile(rb"\n\x08location\x12(.)", re.DOTALL)
+"""Where an ONNX file says that a constant stands in another one: protobuf's key and value, up to the name's length."""
 
 TYPES: Mapping[str, str] = MappingProxyType(
     {"u8": "TYPE_UINT8", "f32": "TYPE_FP32", "f16": "TYPE_FP16", "i8": "TYPE_INT8", "i64": "TYPE_INT64"}
@@ -76,15 +81,36 @@ def write_repository(artifact: Artifact, out: Path, serving: Serving) -> tuple[P
     """
     graphs = {name: _graph(artifact, name, serving) for name in ("source", "frame")}
     name = artifact.manifest.name
-    models: dict[str, tuple[dict[str, Any], GraphSpec | None]] = {
-        f"{name}-{part}": (_config(f"{name}-{part}", spec, serving), spec) for part, spec in graphs.items()
+    models = {
+        f"{name}-{part}": _model(f"{name}-{part}", artifact, spec, serving) for part, spec in graphs.items()
     }
-    models[name] = (_ensemble(name, graphs), None)
-    for model, (config, _) in models.items():
-        _check_place(out / model, rendered(config), serving.version)
-    for model, (config, spec) in models.items():
-        _write(artifact, out / model, rendered(config), spec, serving)
+    models[name] = _Model(config=rendered(_ensemble(name, graphs)))
+    for model, about in models.items():
+        _check_place(out / model, about.config, serving.version)
+    for model, about in models.items():
+        _write(artifact, out / model, about, serving.version)
     return tuple(out / model for model in models)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """A model of the repository.
+
+    Attributes:
+        config: the text of config.pbtxt.
+        graph: what it runs; None for the ensemble.
+        files: (name in the version's folder, file of the artifact), the graph's own first.
+    """
+
+    config: str
+    graph: GraphSpec | None = None
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def _model(name: str, artifact: Artifact, graph: GraphSpec, serving: Serving) -> _Model:
+    beside = _beside(artifact, graph) if serving.backend == "onnxruntime" else ()
+    files = ((FILES[serving.backend], graph.file), *((PurePosixPath(file).name, file) for file in beside))
+    return _Model(config=rendered(_config(name, graph, serving)), graph=graph, files=files)
 
 
 def _graph(artifact: Artifact, name: str, serving: Serving) -> GraphSpec:
@@ -100,7 +126,10 @@ def _graph(artifact: Artifact, name: str, serving: Serving) -> GraphSpec:
             raise ArtifactError(
                 artifact.path, "has no frame graph of that precision", got=serving.precision, expected=have
             )
-        return onnx_graph(artifact, name, serving.precision, "onnxruntime")
+        # Integer kernels are the CPU's; on a GPU onnxruntime runs the graph that all backends run.
+        return onnx_graph(
+            artifact, name, serving.precision, "onnxruntime-cuda" if serving.gpu else "onnxruntime"
+        )
     built = [each for each in artifact.manifest.graphs if (each.name, each.backend) == (name, "tensorrt")]
     built = [each for each in built if Path(each.file).suffix != ".onnx"]
     if not built or not serving.gpu:
@@ -111,6 +140,20 @@ def _graph(artifact: Artifact, name: str, serving: Serving) -> GraphSpec:
             fix=f"flowpose compile {artifact.path} --target FILE.yaml (with backends: [tensorrt])",
         )  # fmt: skip
     return built[0]
+
+
+def _beside(artifact: Artifact, graph: GraphSpec) -> tuple[str, ...]:
+    """Files of the artifact that hold constants of an ONNX graph; read without onnx, which servers do not have.
+
+    Raises:
+        ArtifactError: the graph names one that the artifact does not hold.
+    """
+    stored = artifact.file(graph.file).read_bytes()
+    names = {stored[at.end() : at.end() + at[1][0]] for at in LOCATION.finditer(stored)}
+    files = sorted(str(PurePosixPath(graph.file).parent / name.decode("utf-8", "replace")) for name in names)
+    for file in files:
+        artifact.file(file)
+    return tuple(files)
 
 
 def _config(name: str, graph: GraphSpec, serving: Serving) -> dict[str, Any]:
@@ -198,19 +241,25 @@ def _check_place(folder: Path, config: str, version: int) -> None:
         raise ArtifactError(there, "configures another model", fix="another --out, or delete the folder")
 
 
-def _write(artifact: Artifact, folder: Path, config: str, graph: GraphSpec | None, serving: Serving) -> None:
+def _write(artifact: Artifact, folder: Path, model: _Model, version: int) -> None:
     """Writes a model's configuration and then, in one step, its version."""
-    fresh = folder / f".{serving.version}.partial"
+    fresh = folder / f".{version}.partial"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    for name, file in model.files:
+        shutil.copyfile(artifact.file(file), fresh / name)
+    (fresh / RECORD).write_text(json.dumps(_record(artifact, model), indent=1) + "\n", "utf-8")
+    (folder / CONFIG).write_text(model.config, "utf-8")
+    os.replace(fresh, folder / str(version))
+
+
+def _record(artifact: Artifact, model: _Model) -> dict[str, Any]:
+    """What a version is: the artifact, its graph, and the digests of both and of the files of its weights."""
     record = {"name": artifact.manifest.name, "key": artifact.manifest.key, "made_by": "flowpose triton"}
-    if graph is not None:
-        shutil.copyfile(artifact.file(graph.file), fresh / FILES[serving.backend])
-        record |= {
-            "graph": graph.file,
-            "precision": graph.precision,
-            "sha256": artifact.manifest.files[graph.file],
-        }
-    (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    (folder / CONFIG).write_text(config, "utf-8")
-    os.replace(fresh, folder / str(serving.version))
+    if model.graph is None:
+        return record
+    (_, own), *beside = model.files
+    digests = artifact.manifest.files
+    graph = {"graph": own, "precision": model.graph.precision, "sha256": digests[own]}
+    weights = {"weights": {name: digests[file] for name, file in beside}} if beside else {}
+    return {**record, **graph, **weights}

@@ -25,6 +25,7 @@ from flowpose.export.files import save
 from flowpose.export.goldens import check_float, check_quantized, frame_parity
 from flowpose.runtime.backend import open_backend
 from flowpose.runtime.goldens import TOLERANCES, read_goldens
+from flowpose.runtime.loading import precisions
 from flowpose.runtime.machine import versions
 from flowpose.spec.base import Precision
 from flowpose.spec.costs import COSTS
@@ -41,25 +42,26 @@ Inputs = dict[str, NDArray[Any]]
 def with_halves(graph: Artifact, root: str | Path) -> Artifact:
     """Returns the graph artifact with fp16 graphs beside its own; the one that is there already if it was made.
 
-    Added are source and frame in fp16, and for GPU backends the INT8 frame with its floating-point rest in fp16. All
-    are run on the golden inputs and must give the golden frames; those of fp16 are those of fp32. References are left
-    behind.
+    Added are the source in fp16, the frame in fp16 where there is one in fp32, and for GPU backends the INT8 frame with
+    its floating-point rest in fp16. Frames are run on the golden inputs and must give the golden frames; those of fp16
+    are those of fp32. Without an fp32 frame the fp16 source is for the GPU backends alone. References are left behind.
 
     Args:
-        graph: a graph artifact with an fp32 frame.
+        graph: a graph artifact with an fp32 or INT8 frame.
         root: the new one is made at `<root>/<name>/halves-<key>`.
 
     Raises:
-        ArtifactError: no graph artifact, no fp32 frame, or it has fp16 already.
+        ArtifactError: no graph artifact, no fp32 and no INT8 frame, or it has fp16 already.
         MissingDependency: AutoCast is not installed.
         ParityError: a graph does not give the golden frames.
     """
-    have = {spec.precision for spec in graph.manifest.graphs if spec.name == "frame"}
-    if graph.manifest.kind != "graph" or "fp32" not in have or "fp16" in have:
-        got = f"{graph.manifest.kind} with {', '.join(sorted(have)) or 'no frames'}"
+    if not graph.manifest.takes_halves():
+        have = {spec.precision for spec in graph.manifest.graphs}
+        got = f"{graph.manifest.kind} with {', '.join(sorted(have)) or 'no graphs'}"
         raise ArtifactError(
-            graph.path, "fp16 cannot be added", got=got, expected="a graph with fp32 and no fp16"
-        )
+            graph.path, "fp16 cannot be added", got=got,
+            expected="a graph with an fp32 or int8 frame and no fp16",
+        )  # fmt: skip
     key = stage_key(graph.manifest.key, STAGE, {"versions": _tools()})
     path = place(root, graph.manifest.name, STAGE, key)
     if path.exists():
@@ -101,7 +103,8 @@ def _fields(graph: Artifact, key: str) -> dict[str, Any]:
 
 def _written(graph: Artifact, draft: Draft, key: str) -> tuple[list[GraphSpec], list[Measurement]]:
     """Writes the new graphs; their specs, and how far each is from the goldens."""
-    goldens = read_goldens(graph, "fp32")
+    frames = precisions(graph.manifest)
+    goldens = read_goldens(graph, "fp32" if "fp32" in frames else "int8")
     pictures: list[Inputs] = [{"source": picture} for picture in goldens.source]
     poses: list[Inputs] = [
         {"context": context, "keypoints": keypoints}
@@ -116,7 +119,7 @@ def _written(graph: Artifact, draft: Draft, key: str) -> tuple[list[GraphSpec], 
         inputs = pictures if spec.name == "source" else poses
         save(with_fp16(widened(onnx.load(graph.file(spec.file))), inputs[0]), draft / file, key)
         made = spec.model_copy(update={"precision": precision, "file": file})
-        specs += [made] if precision == "fp16" else []
+        specs += [made] if precision == "fp16" and "fp32" in frames else []
         if precision == "int8" or spec.name == "source":  # the source in fp16 serves their INT8 frames, too
             specs += [made.model_copy(update={"backend": each}) for each in GPU]
         if spec.name == "frame":
@@ -142,9 +145,11 @@ def _checked(
 
 
 def _add_golden(graph: Artifact, draft: Draft) -> None:
-    """Golden frames of fp16 are those of fp32."""
+    """Golden frames of fp16 are those of fp32, where there are any."""
     golden = graph.manifest.golden
     assert golden is not None  # read_goldens found it
+    if "fp32" not in precisions(graph.manifest):
+        return
     with np.load(graph.file(golden.outputs)) as made:
         np.savez_compressed(draft / golden.outputs, **{**made, "fp16": made["fp32"]})
 

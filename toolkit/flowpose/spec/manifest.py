@@ -282,3 +282,9 @@ class Manifest(Spec):
         """Returns the files that running and replaying the model needs; those of references only are not."""
         golden = (self.golden.inputs, self.golden.outputs) if self.golden else ()
         return tuple(dict.fromkeys((*(graph.file for graph in self.graphs), *golden)))
+
+    def takes_halves(self) -> bool:
+        """Returns whether `flowpose halve` can add fp16 graphs: to a graph with an fp32 or INT8 frame, once."""
+        frames = {graph.precision for graph in self.graphs if graph.name == "frame"}
+        halved = any(graph.precision == "fp16" for graph in self.graphs)
+        return self.kind == "graph" and not halved and bool(frames & {"fp32", "int8"})
