@@ -6,6 +6,8 @@ anew in blocks of neighbouring samples, since neighbours share what disturbs the
 the whole interval lies beyond the margin, `same` otherwise. Two runs are two processes at two times: what differs
 between them by itself, the margin must cover.
 
+Two models are compared, too, since that may be what is asked; that they are two is said below the table.
+
 The status is 1 where something is slower, 2 where the runs cannot be compared.
 """
 
@@ -38,9 +40,17 @@ class NotComparable(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored run: the machine it says, and name -> durations (any unit)."""
+    """A stored run.
+
+    Attributes:
+        machine: that it says.
+        keys: of the models that were measured; none where the run was stored without.
+        times: name -> durations, any unit.
+        verdict: its own.
+    """
 
     machine: Mapping[str, Any]
+    keys: frozenset[str]
     times: Mapping[str, Floats]
     verdict: str
 
@@ -68,14 +78,15 @@ def read_run(path: Path) -> Stored:
     if "benchmarks" in data and "flowpose" in data:
         times = {b["fullname"]: np.array(b["stats"].get("data", ())) * 1e3 for b in data["benchmarks"]}
         own = data["flowpose"]
+        keys = {own["key"]} if "key" in own else set()
     elif "schema_version" in data:
         times = {f"{s['label']} {s['stage']}": np.array(s.get("ms", ())) for s in data["stages"]}
-        own = data
+        own, keys = data, {each["key"] for each in data.get("models", {}).values()}
     else:
         raise NotComparable(f"{path}: neither of `make bench` nor of `flowpose bench --raw --json`")
     if not times or not all(len(each) for each in times.values()):
         raise NotComparable(f"{path}: holds no samples (flowpose bench --raw --json keeps them)")
-    return Stored(own["machine"], times, str(own["verdict"]["kind"]))
+    return Stored(own["machine"], frozenset(keys), times, str(own["verdict"]["kind"]))
 
 
 def check_machines(old: Stored, new: Stored) -> None:
@@ -147,7 +158,8 @@ def show(rows: Sequence[Compared], old: Stored, new: Stored) -> None:
 
 def notes(old: Stored, new: Stored) -> list[str]:
     """Returns what a reader must know beside the table."""
-    found = [f"verdict of the {which} run: {run.verdict}" for which, run in (("old", old), ("new", new))]
+    found = models(old, new)
+    found += [f"verdict of the {which} run: {run.verdict}" for which, run in (("old", old), ("new", new))]
     for which, one, other in (("old", old, new), ("new", new, old)):
         only = [name for name in one.times if name not in other.times]
         found += [f"only in the {which} run: {', '.join(only)}"] if only else []
@@ -158,6 +170,16 @@ def notes(old: Stored, new: Stored) -> list[str]:
         if before.get(tool) != after.get(tool)
     ]
     return found
+
+
+def models(old: Stored, new: Stored) -> list[str]:
+    """Returns what is to be said of the models: nothing where both runs are known to be of the same."""
+    if old.keys and old.keys == new.keys:
+        return []
+    told = [", ".join(sorted(each.keys)) or "not stored" for each in (old, new)]
+    return [
+        f"{'two models' if old.keys and new.keys else 'perhaps two models'}: keys {told[0]} and {told[1]}"
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -41,6 +41,7 @@ class Setup:
     Attributes:
         target: its name.
         model: path of the artifact.
+        key: its manifest's; empty where nothing can be measured.
         forms: (backend, precision) of each model.
         threads: CPU threads of a run; None: an engine's own.
         away: why nothing can be measured here; empty where it can.
@@ -48,6 +49,7 @@ class Setup:
 
     target: str
     model: str
+    key: str = ""
     forms: tuple[tuple[str, str], ...] = ()
     threads: int | None = None
     away: str = ""
@@ -78,7 +80,8 @@ def setup_of(target_name: str, model: str) -> Setup:
         return Setup(target.name, str(path), away=away)
     manifest = open_artifact(path, verify=False).manifest
     if manifest.kind == "engine":
-        return Setup(target.name, str(path), ((manifest.backend or "", manifest.precision or ""),))
+        engine = ((manifest.backend or "", manifest.precision or ""),)
+        return Setup(target.name, str(path), manifest.key, engine)
     backends, left_out = usable_backends(target)
     have = [each for each in target.precisions if each in precisions(manifest)]
     forms = [(backend, each) for backend in backends for each in have if BACKENDS[backend].suffix == ONNX]
@@ -88,7 +91,7 @@ def setup_of(target_name: str, model: str) -> Setup:
         if forms
         else f"no backend of {target.name} runs graphs without an engine (flowpose compile): {reasons}"
     )
-    return Setup(target.name, str(path), tuple(forms), target.threads, away)
+    return Setup(target.name, str(path), manifest.key, tuple(forms), target.threads, away)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -128,7 +131,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     judged = {name: latency for name, latency in times.items() if latency.n >= SAMPLES} or times
     setup = config.stash[SETUP]
     output_json["flowpose"] = {
-        "target": setup.target, "model": setup.model, "machine": asdict(machine()),
+        "target": setup.target, "model": setup.model, "key": setup.key, "machine": asdict(machine()),
         "observed": observed.model_dump(mode="json"),
         "verdict": judge(Evidence(judged, observed)).model_dump(mode="json"),
     }  # fmt: skip

@@ -297,7 +297,7 @@ def main() -> None:
         sys.stdout.write(f"weights {fitted(cases_of('val', model)[0])}\n")
     cases, people = cases_of("test", model)
     document = {
-        "model": options.model, "set": "people/test", "people": PEOPLE, "poses": POSES,
+        "model": options.model, "key": model.manifest.key, "set": "people/test", "people": PEOPLE, "poses": POSES,
         "masks": [*rows_of(cases), figures()],
         "backdrops": painted(people),
         "milliseconds": [spent(cases[0], 1), spent(cases[0], 2)],

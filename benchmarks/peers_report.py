@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,17 +12,28 @@ import numpy as np
 from peers_turns import FLOWPOSE, WHOLE, Seat
 
 SAME = 0.02  # relative difference of a network's result in two fp32 backends; above it they do not compute the same
+FAR = (
+    1.5  # a whole frame and its networks' times that are further apart than this factor contradict each other
+)
 Row = dict[str, Any]
 
 
 def flowpose_rows(seats: Iterable[tuple[int, Seat]]) -> list[Row]:
-    """A row of each `precision backend` of flowpose in each sitting."""
+    """A row of each `precision backend` of flowpose in each sitting; `beside_whole_ms` has a list a round."""
     return [
-        {"sitting": number, "label": label, "n": len(ms), "frame_ms": median(ms), **spread(ms), "ms": rounded(ms)}
+        _own_row(number, label, ms, [each[label] for each in seat.beside])
         for number, seat in seats
         if seat.job.name == FLOWPOSE
         for label, ms in seat.ms.items()
-    ]  # fmt: skip
+    ]
+
+
+def _own_row(sitting: int, label: str, ms: Sequence[float], beside: Sequence[Sequence[float]]) -> Row:
+    every = [*ms, *chain.from_iterable(beside)]
+    return {
+        "sitting": sitting, "label": label, "n": len(every), "frame_ms": median(every), **spread(every),
+        "ms": rounded(ms), "beside_whole_ms": [rounded(each) for each in beside],
+    }  # fmt: skip
 
 
 def peer_rows(seats: Iterable[tuple[int, Seat]], precisions: Mapping[str, str]) -> list[Row]:
@@ -48,6 +60,7 @@ def measured(seat: Seat) -> Row:
         "how": "measured" if whole else "composed", "frame_ms": frame, "fps": 1e3 / frame,
         "n": len(whole) or min(len(seat.ms[name]) for name in seat.job.calls), "composed_ms": composed,
         "whole_over_composed": frame / composed if whole else None, "whole_ms": rounded(whole),
+        "contradicts": contradicts(frame / composed if whole else None),
         "networks": {
             name: {"calls": calls, "n": len(seat.ms[name]), "p50": median(seat.ms[name]), "ms": rounded(seat.ms[name])}
             for name, calls in seat.job.calls.items()
@@ -55,6 +68,11 @@ def measured(seat: Seat) -> Row:
         "prepare_s": {name: round(each, 2) for name, each in seat.about["prepare_s"].items()},
         "memory_mb": round(seat.about["memory_mb"]),
     }  # fmt: skip
+
+
+def contradicts(whole_over_composed: float | None) -> bool:
+    """Whether a whole frame and what its networks took alone are further apart than FAR."""
+    return whole_over_composed is not None and not 1 / FAR <= whole_over_composed <= FAR
 
 
 def spread(ms: Sequence[float]) -> dict[str, float]:
@@ -87,22 +105,26 @@ def agreement(rows: Iterable[Row], folder: Path) -> None:
 
 
 def add_ratios(rows: Sequence[Row], flowpose: Sequence[Row]) -> dict[str, Any]:
-    """Puts each row's ratio to flowpose's frame of the same sitting into it; returns those of the fastest backends.
+    """Puts each row's ratio to flowpose's frame of the same turns into it; returns those of the fastest backends.
 
-    `ratio` is against flowpose's fastest precision and backend, `ratio_fp32` (rows in fp32) against its fastest in
-    fp32. Which those are is decided once, over all sittings.
+    Whole frames are divided by what flowpose took in their own rounds, composed ones by what it took beside the
+    networks: else a machine that was busy in one part of a sitting only would be taken for a slow peer. `ratio` is
+    against flowpose's fastest precision and backend, `ratio_fp32` (rows in fp32) against its fastest in fp32. Which
+    those are is decided once, over all sittings.
     """
     best, best_fp32 = (
         fastest(flowpose),
         fastest([each for each in flowpose if each["label"].startswith("fp32")]),
     )
-    own = {(each["sitting"], each["label"]): each["frame_ms"] for each in flowpose}
+    own = {(each["sitting"], each["label"]): each for each in flowpose}
     for row in rows:
         if "not_measured" in row:
             continue
-        row["ratio"] = row["frame_ms"] / own[row["sitting"], best]
+        row["flowpose_ms"] = flowpose_ms(row, own[row["sitting"], best])
+        row["ratio"] = row["frame_ms"] / row["flowpose_ms"]
         if best_fp32 and row["precision"] == "fp32":
-            row["ratio_fp32"] = row["frame_ms"] / own[row["sitting"], best_fp32]
+            row["flowpose_fp32_ms"] = flowpose_ms(row, own[row["sitting"], best_fp32])
+            row["ratio_fp32"] = row["frame_ms"] / row["flowpose_fp32_ms"]
     return {
         "flowpose_best": best, "flowpose_best_fp32": best_fp32,
         "ratios": least(rows, "ratio"), "ratios_fp32": least(rows, "ratio_fp32"),
@@ -110,11 +132,25 @@ def add_ratios(rows: Sequence[Row], flowpose: Sequence[Row]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def flowpose_ms(row: Row, own: Row) -> float:
+    """flowpose's median in the turns that a row's frame was measured in, milliseconds."""
+    if row["how"] == "composed":
+        return median(own["ms"])
+    return median(
+        chain.from_iterable(own["beside_whole_ms"][: row["n"]])
+    )  # whole frames are of the first rounds
+
+
+def every_ms(own: Row) -> list[float]:
+    """All samples of one of flowpose's rows; those stored before rounds were kept apart lie in `ms` together."""
+    return [*own["ms"], *chain.from_iterable(own.get("beside_whole_ms", ()))]
+
+
 def fastest(rows: Sequence[Row]) -> str:
     """The label with the least median over all sittings; empty where there are no rows."""
     times: dict[str, list[float]] = {}
     for row in rows:
-        times.setdefault(row["label"], []).extend(row["ms"])
+        times.setdefault(row["label"], []).extend(every_ms(row))
     return min(times, key=lambda label: median(times[label]), default="")
 
 
@@ -141,7 +177,7 @@ def _frames(report: Mapping[str, Any]) -> Iterator[str]:
     own = report["flowpose"]
     name = f"**flowpose {own['model']}{'' if own['trained'] else ' (random weights)'}**"
     for label in dict.fromkeys(row["label"] for row in report["flowpose_rows"]):
-        ms = [each for row in report["flowpose_rows"] if row["label"] == label for each in row["ms"]]
+        ms = [each for row in report["flowpose_rows"] if row["label"] == label for each in every_ms(row)]
         p50, macs = median(ms), own["macs"][label] / 1e9
         ratio = "1" if label == report["flowpose_best"] else ""
         plain = "1" if label == report["flowpose_best_fp32"] else ""
@@ -166,6 +202,8 @@ def _measured_cells(row: Row) -> tuple[str, ...]:
     if "not_measured" in row:
         return "", "", "", "", f"not measured: {row['not_measured']}"
     checked = "" if row["whole_over_composed"] is None else f"; {row['whole_over_composed']:.2f} of composed"
+    if contradicts(row["whole_over_composed"]):
+        checked += ": they contradict each other"
     plain = f"{row['ratio_fp32']:.0f}" if "ratio_fp32" in row else ""
     how = f"{row['how']}, n = {row['n']}{checked}"
     return f"{row['frame_ms']:.0f}", f"{row['fps']:.3g}", f"{row['ratio']:.0f}", plain, how

@@ -1,7 +1,8 @@
 """Workers that take turns: each peer in each backend is a process of its own, and only one computes at a time.
 
 A worker that waits for its turn sleeps in a read. Those that fit the memory together sit in one run, always with
-flowpose among them, so every ratio is of one alternating run.
+flowpose among them. First the networks take turns, then whole frames; flowpose does in both, and what it took beside
+whole frames is kept apart, by round: every ratio is of the same turns.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ class Seat:
         job: what it is for.
         worker: None where it could not be made ready.
         about: what it said when it was.
-        ms: call -> durations, milliseconds.
+        ms: call -> durations, milliseconds; flowpose's are those beside the peers' networks.
+        beside: of flowpose: a record as `ms` for each round of whole frames.
         failed: why it was not measured, or not to the end.
     """
 
@@ -150,6 +152,7 @@ class Seat:
     worker: Worker | None = None
     about: dict[str, Any] = field(default_factory=dict)
     ms: dict[str, list[float]] = field(default_factory=dict)
+    beside: list[dict[str, list[float]]] = field(default_factory=list)
     failed: str = ""
 
     def composed(self) -> float:
@@ -191,7 +194,9 @@ def sit(
         for job in jobs:
             seats.append(_seated(job, folder, rules))
             say(f"{job.label}: {seats[-1].failed or 'ready'}")
-        turns = {f"{seat.job.label} {call}": _turn(seat, call) for seat in seats for call in _calls(seat)}
+        turns = {
+            f"{seat.job.label} {call}": _turn(seat, call, seat.ms) for seat in seats for call in _calls(seat)
+        }
         alternate(turns, rounds=rules.rounds, warmup=0)
         _wholes(seats, rules, checked, say)
     finally:
@@ -216,8 +221,8 @@ def _calls(seat: Seat) -> list[str]:
     return list(seat.about.get("first_ms", ()))
 
 
-def _turn(seat: Seat, call: str, times: int | None = None) -> Action:
-    """Lets a worker run a call, some times if it is short; the worker takes the time."""
+def _turn(seat: Seat, call: str, into: dict[str, list[float]], times: int | None = None) -> Action:
+    """Lets a worker run a call, some times if it is short, and puts the times that it took `into` the record."""
     first = seat.about["first_ms"].get(call, SHORT_MS)
     count = times or max(1, min(MOST, int(TURN_MS / first)))
     warmup = int(first < SHORT_MS)
@@ -226,7 +231,7 @@ def _turn(seat: Seat, call: str, times: int | None = None) -> Action:
         if seat.worker is None or seat.failed:
             return
         try:
-            seat.ms.setdefault(call, []).extend(seat.worker.ask(call, warmup, count))
+            into.setdefault(call, []).extend(seat.worker.ask(call, warmup, count))
         except BackendError as error:
             seat.failed = error.what
 
@@ -243,10 +248,12 @@ def _wholes(seats: Sequence[Seat], rules: Rules, checked: set[str], say: Callabl
         own = sorted((seat for seat in peers if seat.job.name == name), key=Seat.composed)
         if own and not any(counts[seat.job.label] for seat in own):
             counts[own[0].job.label] = 1
-    flowpose = [(seat, call) for seat in seats if seat.job.name == FLOWPOSE for call in _calls(seat)]
+    flowpose = [seat for seat in seats if seat.job.name == FLOWPOSE]
     for number in range(max(counts.values(), default=0)):
         now = [seat for seat in peers if counts[seat.job.label] > number]
-        turns = {seat.job.label: _turn(seat, WHOLE, 1) for seat in now}
-        turns |= {f"{seat.job.label} {call}": _turn(seat, call) for seat, call in flowpose}
+        turns = {seat.job.label: _turn(seat, WHOLE, seat.ms, 1) for seat in now}
+        for seat in flowpose:
+            seat.beside.append({})
+            turns |= {f"{seat.job.label} {call}": _turn(seat, call, seat.beside[-1]) for call in _calls(seat)}
         alternate(turns, rounds=1, warmup=0)
         say(f"whole frames, round {number + 1}: {', '.join(seat.job.label for seat in now)}")

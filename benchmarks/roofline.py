@@ -175,7 +175,8 @@ def measure(places: Sequence[str]) -> dict[str, Any]:
             costs[f"{row['model']}/{row['file']}"] = counted(found[row["model"]], row["file"])
         ms = cpu_times(actions)
     return {
-        "machine": vars(machine()), "threads": 1, "n": ROUNDS, "clock": "CPU time", **rates(ms),
+        "machine": vars(machine()), "models": {name: each.manifest.key for name, each in found.items()},
+        "threads": 1, "n": ROUNDS, "clock": "CPU time", **rates(ms),
         "by": {label: OPERATIONS / each * 1e3 for label, each in ms.items() if label.startswith("peak")},
         "rows": [{**row, "ms": ms[row["label"]]} for row in every], "costs": costs,
     }  # fmt: skip
@@ -293,7 +294,8 @@ def main() -> None:
         results = {backend: fit(data, asked.check, backend) for backend in BACKENDS}
         if asked.json:
             about = {
-                key: data[key] for key in ("machine", "threads", "n", "clock", "peaks", "by", "bandwidth")
+                key: data[key]
+                for key in ("machine", "models", "threads", "n", "clock", "peaks", "by", "bandwidth")
             }
             asked.json.write_text(json.dumps({**about, "backends": results}, indent=1) + "\n")
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
-from serve_load import served
+from serve_load import manifest_of, served
 
 from flowpose import image
 from flowpose.report.video import open_writer
@@ -134,8 +134,8 @@ def main() -> None:
     sys.stdout.write(json.dumps(found["page"], indent=1) + "\n")
     if asked.json is not None:
         report = {
-            "model": asked.model, "seconds": asked.seconds, "machine": asdict(machine()), "load_before": before,
-            "load_after": os.getloadavg(), **found,
+            "model": asked.model, "key": manifest_of(asked.model).key, "seconds": asked.seconds,
+            "machine": asdict(machine()), "load_before": before, "load_after": os.getloadavg(), **found,
         }  # fmt: skip
         asked.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -33,8 +33,11 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
 from flowpose import samples
+from flowpose.artifact import open_artifact
 from flowpose.runtime.machine import machine
 from flowpose.serve import protocol
+from flowpose.spec.find import find
+from flowpose.spec.manifest import Manifest
 
 RATE = 30.0  # poses a second of a client
 SLOW = 0.5  # s that the slow client keeps a frame
@@ -239,8 +242,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of the server's model")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    size = frame_size(asked.model)
-    asked.height, asked.width = size
+    manifest = manifest_of(asked.model)
+    asked.height, asked.width = manifest.image.height, manifest.image.width
     load_before = os.getloadavg()
     with served(asked.model, asked.threads) as (port, pid):
         tallies = asyncio.run(load(port, pid, asked))
@@ -248,20 +251,17 @@ def main() -> None:
     sys.stdout.write(json.dumps(verdict, indent=1) + "\n")
     if asked.json:
         report = {
-            "model": asked.model, "clients": asked.clients, "seconds": asked.seconds, "poses_a_second": RATE,
-            "slow_client_keeps_a_frame_s": SLOW, "machine": asdict(machine()), "load_before": load_before,
-            "load_after": os.getloadavg(), **verdict, "phases": [tally.row() for tally in tallies],
+            "model": asked.model, "key": manifest.key, "clients": asked.clients, "seconds": asked.seconds,
+            "poses_a_second": RATE, "slow_client_keeps_a_frame_s": SLOW, "machine": asdict(machine()),
+            "load_before": load_before, "load_after": os.getloadavg(), **verdict,
+            "phases": [tally.row() for tally in tallies],
         }  # fmt: skip
         asked.json.write_text(json.dumps(report, indent=1) + "\n")
     sys.exit(0 if all(verdict["met"].values()) else 1)
 
 
-def frame_size(model: str) -> tuple[int, int]:
-    from flowpose.artifact import open_artifact
-    from flowpose.spec.find import find
-
-    found = open_artifact(find("models", model), verify=False).manifest.image
-    return found.height, found.width
+def manifest_of(model: str) -> Manifest:
+    return open_artifact(find("models", model), verify=False).manifest
 
 
 if __name__ == "__main__":

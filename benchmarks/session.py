@@ -152,7 +152,8 @@ def main() -> None:
             sys.stdout.flush()
     limits = [row for row in rows for share in LIMITS if max(row[share].values()) > LIMITS[share]]
     if asked.json:
-        report = {"model": asked.model, "machine": asdict(machine()), "limits": LIMITS, "rows": rows}
+        about = {"model": asked.model, "key": model.manifest.key, "machine": asdict(machine())}
+        report = {**about, "limits": LIMITS, "rows": rows}
         asked.json.write_text(json.dumps(report) + "\n")
     sys.exit(f"{len(limits)} beyond its limit" if limits else 0)
 

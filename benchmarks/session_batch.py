@@ -93,7 +93,8 @@ def main() -> None:
                 )
                 sys.stdout.flush()
     if asked.json:
-        report = {"model": asked.model, "machine": asdict(machine()), "load": os.getloadavg(), "rows": rows}
+        about = {"model": asked.model, "key": model.manifest.key, "machine": asdict(machine())}
+        report = {**about, "load": os.getloadavg(), "rows": rows}
         asked.json.write_text(json.dumps(report) + "\n")
 
 

@@ -211,9 +211,10 @@ def main() -> None:
         sys.stdout.write(f"{each['name']:16} {means}\n")
     if asked.json:
         about = {
-            "model": asked.model, "precision": model.precision, "backend": model.backend, "set": "sequences",
-            "people": len(motions), "frames": asked.frames, "rate": RATE, "noise_pixels": NOISE,
-            "perturbations": PERTURBATIONS, "compared_every": EVERY, "machine": asdict(machine()),
+            "model": asked.model, "key": model.manifest.key, "precision": model.precision,
+            "backend": model.backend, "set": "sequences", "people": len(motions), "frames": asked.frames,
+            "rate": RATE, "noise_pixels": NOISE, "perturbations": PERTURBATIONS, "compared_every": EVERY,
+            "machine": asdict(machine()),
         }  # fmt: skip
         asked.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 

@@ -190,6 +190,7 @@ def main() -> None:
         versions = {"torch": torch.__version__, "torch_tensorrt": asked.wheel.name.split("-")[1]}
         report = {
             "model": asked.model,
+            "key": open_artifact(find("models", asked.model), verify=False).manifest.key,
             "planted": asked.plant,
             **versions,
             "graphs": [asdict(each) for each in found],

@@ -33,10 +33,10 @@ def drawn(ms: float, n: int = 200, seed: int = 0) -> np.ndarray:
     return ms * np.random.default_rng(seed).lognormal(0, 0.05, n)
 
 
-def stored(path: Path, times: Mapping[str, np.ndarray], **machine: Any) -> Path:
-    """A file as `make bench` writes it."""
+def stored(path: Path, times: Mapping[str, np.ndarray], key: str | None = "k1", **machine: Any) -> Path:
+    """A file as `make bench` writes it; without a key as it did before."""
     runs = [{"fullname": name, "stats": {"data": (ms / 1e3).tolist()}} for name, ms in times.items()]
-    own = {"machine": {**MACHINE, **machine}, "verdict": {"kind": "clean"}}
+    own = {"machine": {**MACHINE, **machine}, "verdict": {"kind": "clean"}} | ({"key": key} if key else {})
     path.write_text(json.dumps({"benchmarks": runs, "flowpose": own}))
     return path
 
@@ -99,13 +99,37 @@ def test_runs_of_two_machines_are_refused_without_force(
     assert run(script, capsys, old, new, "--force")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (("k1", "k1"), None),
+        (("k1", "k2"), "\ntwo models: keys k1 and k2\n"),
+        (("k1", None), "\nperhaps two models: keys k1 and not stored\n"),
+    ],
+)
+def test_two_models_are_told(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path, keys: tuple, told: str | None
+) -> None:
+    old, new = (stored(tmp_path / f"{i}.json", {"frame": drawn(10)}, key) for i, key in enumerate(keys))
+    status, out, _ = run(script, capsys, old, new)
+    assert status == 0 and (told in out if told else "models" not in out)
+
+
 def test_documents_of_flowpose_bench_are_taken_too(script: ModuleType, tmp_path: Path) -> None:
     stages = [{"label": "int8", "stage": "frame", "ms": [10.0, 11.0, 12.0]}]
-    document = {"schema_version": 1, "machine": MACHINE, "verdict": {"kind": "noisy"}, "stages": stages}
+    models = {label: {"key": "k1"} for label in ("int8", "fp32")}
+    document = {
+        "schema_version": 1,
+        "machine": MACHINE,
+        "verdict": {"kind": "noisy"},
+        "stages": stages,
+        "models": models,
+    }
     file = tmp_path / "bench.json"
     file.write_text(json.dumps(document))
     found = script.read_run(file)
     assert found.times["int8 frame"].tolist() == [10, 11, 12] and found.verdict == "noisy"
+    assert found.keys == {"k1"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time as clock
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from bench.fake_time import FakeTime, worker
 from tiny_graphs import NumpyBackend, pictures, standing
@@ -14,7 +15,7 @@ from tiny_graphs import NumpyBackend, pictures, standing
 from flowpose.artifact import Artifact
 from flowpose.bench import scenarios
 from flowpose.bench.closed_loops import MULTI_STREAM, SINGLE_STREAM, closed_loop
-from flowpose.bench.open_loops import Drawn, StreamLane, Waiting, open_loop, tally
+from flowpose.bench.open_loops import Drawn, StreamLane, Waiting, open_loop, tally, ticks
 from flowpose.bench.records import OpenLoop, Policy
 from flowpose.bench.scenarios import ScenarioPlan, closed_loops, open_loops
 from flowpose.errors import BackendError, FlowposeError, PoseError
@@ -78,9 +79,9 @@ def test_what_a_display_shows_grows_old_during_a_stall(time: FakeTime) -> None:
     found = streamed(time, STALL, "newest")
     assert found.display_hz == 60 and found.blank == 0 and found.age is not None
     assert found.age.n == 60, "a tick each 16.7 ms for a second"
-    # The last tick before the stalled picture (due 200, done 305) is at 300 and shows the pose of 180.
-    assert found.age.high == pytest.approx(300 - 180)
-    assert found.age.low == pytest.approx(10), "a tick on which a picture comes shows it"
+    # Until the stalled picture (due 200, done 305) is there, the pose of 180 is shown; then that of 200, until 315.
+    assert 315 - 200 - 1000 / 60 < found.age.high < 305 - 180
+    assert 10 <= found.age.low < 12, "pictures of 10 ms are seen at once in some phase"
     steady = streamed(FakeTime(), [], "newest")
     assert steady.age is not None and steady.age.high < 10 + 20 + 0.01, (
         "never older than its own time and one interval"
@@ -89,7 +90,7 @@ def test_what_a_display_shows_grows_old_during_a_stall(time: FakeTime) -> None:
 
 def test_a_display_is_blank_until_the_first_picture(time: FakeTime) -> None:
     found = streamed(time, [100.0], "fifo")
-    assert found.blank == 5, "ticks at 16.7 to 83.3 ms; the one at 100 shows the picture"
+    assert found.blank == 6, "the ticks of the first 100 ms"
 
 
 def test_overload_shows_in_fps_and_misses(time: FakeTime) -> None:
@@ -125,7 +126,10 @@ def test_pictures_of_a_thread_are_counted_from_when_their_pose_was_due() -> None
     )
     assert found.latency.ms == pytest.approx([50, 150, 80])
     assert (found.late, found.dropped, found.missed) == (1, 1, 0.5)
-    assert found.age is not None and found.age.ms == pytest.approx([100, 200, 300, 100])
+    # A tick in each tenth of a second; nothing is shown before 50 ms, the pose of 0 until 350, that of 300 from 380 on.
+    at = [0.0618, 0.1236, 0.2854, 0.3472]
+    assert ticks(0.4, 10) == pytest.approx(at, abs=1e-4) and found.blank == 0
+    assert found.age is not None and found.age.ms == pytest.approx([1000 * tick for tick in at], abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -252,5 +256,28 @@ def test_a_run_has_as_many_queries_as_its_bound_needs(time: FakeTime) -> None:
 
 
 def test_a_tick_shows_the_picture_that_comes_with_it() -> None:
-    found = tally([0.0, 0.5], [Drawn(0.0, 0.5), Drawn(0.5, 1.0)], policy="fifo", rate=2, display_hz=4)
-    assert found.age is not None and found.age.ms == pytest.approx([500, 750, 500]) and found.blank == 1
+    _, tick, _, last = ticks(1, 4)
+    found = tally([0.0, 0.5], [Drawn(0.0, tick), Drawn(0.5, last)], policy="fifo", rate=2, display_hz=4)
+    third = ticks(1, 4)[2]
+    assert found.age is not None and found.blank == 1
+    assert found.age.ms == pytest.approx([1000 * tick, 1000 * third, 1000 * (last - 0.5)])
+
+
+def test_ticks_are_one_an_interval_and_in_every_phase() -> None:
+    found = 60 * ticks(10, 60)
+    assert found.astype(int).tolist() == list(range(600))
+    phases = np.sort(found % 1)
+    assert np.diff([0, *phases, 1]).max() < 3 / 600, "no phase is left out"
+
+
+@pytest.mark.parametrize("rate", [15, 30, 60])
+def test_what_a_picture_takes_shows_in_its_age_to_a_fraction_of_a_tick(rate: int) -> None:
+    """A viewer of a steady feed sees ages from the latency to an interval more, evenly: latency + half an interval."""
+    ages = []
+    for ms in (3.0, 4.0, 11.2, 11.6, 14.2):
+        due = [i / rate for i in range(10 * rate)]
+        drawn = [Drawn(each, each + ms / 1000) for each in due]
+        found = tally(due, drawn, policy="newest", rate=rate, display_hz=60).age
+        assert found is not None and found.p50 == pytest.approx(ms + 500 / rate, abs=0.3)
+        ages.append(found.p50)
+    assert ages == sorted(set(ages)), "each latency has an age of its own"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import flowpose
-from flowpose.spec.find import shipped
+from flowpose.artifact import open_artifact
+from flowpose.spec.find import find, shipped
 
 ROOT = Path(flowpose.__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -53,6 +54,7 @@ def test_a_stored_run_holds_times_percentiles_machine_and_verdict(tmp_path: Path
     assert info["n"] == len(run["stats"]["data"]) == 2000
     assert info["p95"] <= info["p99"] <= info["p999"] <= info["high"] and info["format"] == "body-25"
     own = data["flowpose"]
+    assert own["key"] == open_artifact(find("models", "people-128"), verify=False).manifest.key
     assert own["target"] == "cpu" and own["machine"]["cpu"] == info["cpu"] and own["observed"]["n"] >= 1
     assert own["verdict"]["kind"] in ("clean", "noisy", "throttled"), (
         "a measurement is never called predicted"

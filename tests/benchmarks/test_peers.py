@@ -192,6 +192,8 @@ def test_whole_frames_go_before_composed_ones_and_one_is_drawn_of_every_peer(
     assert fast["whole_over_composed"] == pytest.approx(120 / 170)
     both = sat(bench, stub, jobs, whole_s=0.7)
     assert [len(seat.ms.get("whole", [])) for seat in both] == [0, 1, 2], "as many as there is time for"
+    assert [list(each) for each in both[0].beside] == [["fp32 here", "int8 here"]] * 2, "kept by round"
+    assert len(both[0].ms["int8 here"]) == 2 * 25 == 2 * len(both[0].beside[1]["int8 here"])
 
 
 def test_workers_sit_together_as_far_as_memory_goes(bench: SimpleNamespace) -> None:
@@ -234,6 +236,41 @@ def test_ratios_are_to_flowpose_in_the_same_sitting(bench: SimpleNamespace) -> N
     }  # fmt: skip
     assert found["ratios"] == {"cfld-shape": 150.0}, "the peer's fastest backend counts"
     assert found["ratios_fp32"] == {"cfld-shape": 100.0}, "bf16 is not fp32"
+
+
+def disturbed(bench: SimpleNamespace) -> list[tuple[int, Any]]:
+    """A sitting whose machine was ten times slower in its second round of whole frames."""
+    own = bench.turns.Seat(bench.turns.Job("flowpose", "", {}, 1.0), ms={"fp32 here": [10.0] * 4})
+    own.beside = [{"fp32 here": [12.0] * 4}, {"fp32 here": [100.0] * 6}]
+    seats = [own]
+    for name, whole in (("composed", []), ("short", [120.0]), ("long", [120.0, 1000.0])):
+        peer = bench.turns.Job(name, "eager", {}, 1.0, {"step": 4})
+        about = {"prepare_s": {}, "memory_mb": 1.0}
+        seats.append(bench.turns.Seat(peer, about=about, ms={"step": [25.0] * 3, "whole": whole}))
+    return [(1, seat) for seat in seats]
+
+
+def test_a_ratio_is_of_what_ran_in_the_same_turns(bench: SimpleNamespace) -> None:
+    seats = disturbed(bench)
+    own, rows = bench.report.flowpose_rows(seats), bench.report.peer_rows(seats, {"eager": "fp32"})
+    bench.report.add_ratios(rows, own)
+    assert [row["ratio"] for row in rows] == [10.0, 10.0, 5.6], "beside networks, one round, both rounds"
+    assert [row["flowpose_ms"] for row in rows] == [10.0, 12.0, 100.0]
+    assert [row["ratio_fp32"] for row in rows] == [row["ratio"] for row in rows]
+    assert own[0]["n"] == 14 and own[0]["beside_whole_ms"] == [[12.0] * 4, [100.0] * 6]
+
+
+def test_a_whole_frame_that_contradicts_its_networks_says_so(bench: SimpleNamespace) -> None:
+    seats = disturbed(bench)
+    own, rows = bench.report.flowpose_rows(seats), bench.report.peer_rows(seats, {"eager": "fp32"})
+    bench.report.add_ratios(rows, own)
+    assert [row["contradicts"] for row in rows] == [False, False, True]
+    texts = [bench.report._measured_cells(row)[-1] for row in rows]
+    assert texts == [
+        "composed, n = 3", "measured, n = 1; 1.20 of composed",
+        "measured, n = 2; 5.60 of composed: they contradict each other",
+    ]  # fmt: skip
+    assert [bench.report.contradicts(each) for each in (0.66, 0.67, 1.5, 1.51)] == [True, False, False, True]
 
 
 def test_the_page_gets_the_tables_between_its_marks(bench: SimpleNamespace, tmp_path: Path) -> None:

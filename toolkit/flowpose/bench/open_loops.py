@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpose.bench.clock import REAL, Clock
 from flowpose.bench.records import Latency, OpenLoop, Policy
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flowpose.runtime.stream import Stream
 
 DISPLAY_HZ = 60.0
+GOLDEN = (5**0.5 - 1) / 2  # its multiples fill an interval evenly, however many there are
 PATIENCE = 30.0  # seconds that the last picture may take
 
 
@@ -101,7 +103,7 @@ def open_loop(
         policy: of the lane.
         rate: poses a second, above 0.
         seconds: that poses come for, above 0; the pictures of those that wait then are still waited for.
-        display_hz: ticks a second of the display that pictures are shown on.
+        display_hz: ticks a second of the display that pictures are shown on; see `ticks`.
         clock: what time it is.
 
     Raises:
@@ -148,10 +150,22 @@ def tally(
     )  # fmt: skip
 
 
+def ticks(seconds: float, display_hz: float) -> NDArray[np.float64]:
+    """Returns when a display is looked at: once in each of its intervals, at another phase each time; seconds.
+
+    A display is not in phase with what feeds it. Of a feed of 30 Hz a display of 60 Hz in one phase would see all
+    pictures at the same two ages, multiples of its interval, whatever they took. So tick k is that of a display whose
+    phase is the k-th multiple of the golden ratio: figures over all ticks are an average over all phases.
+    """
+    count = np.arange(int(seconds * display_hz))
+    found: NDArray[np.float64] = (count + (count + 1) * GOLDEN % 1) / display_hz
+    return found
+
+
 def _ages(drawn: Sequence[Drawn], seconds: float, display_hz: float) -> tuple[list[float], int]:
     """Age of the picture shown at each tick while poses come, ms, and how many ticks show none."""
-    ticks = np.arange(1, int(seconds * display_hz) + 1) / display_hz
-    shown = np.searchsorted([each.at for each in drawn], ticks, side="right") - 1
+    at = ticks(seconds, display_hz)
+    shown = np.searchsorted([each.at for each in drawn], at, side="right") - 1
     dues = np.array([each.due for each in drawn])
     seen = shown >= 0
-    return (1000 * (ticks[seen] - dues[shown[seen]])).tolist(), int((~seen).sum())
+    return (1000 * (at[seen] - dues[shown[seen]])).tolist(), int((~seen).sum())

@@ -139,6 +139,7 @@ class OpenLoop(Spec):
         fps: pictures a second.
         display_hz: ticks a second of the display that `age` is seen on.
         age: at each tick, the time since the pose of the picture that is shown was due, ms; None: no picture in time.
+            The ticks are in all phases to the feed (`open_loops.ticks`).
         blank: ticks before the first picture.
     """
 
