@@ -165,13 +165,13 @@ def test_only_one_worker_computes_at_a_time_and_every_second_round_is_turned(
 def test_a_worker_that_fails_costs_the_others_nothing(bench: SimpleNamespace, stub: Path) -> None:
     kinds = ("works", "dies", "hangs", "tires")
     jobs = [job(bench, stub, "flowpose"), *(job(bench, stub, kind, "eager", kind) for kind in kinds)]
-    seats = sat(bench, stub, jobs, limit_s=1.5)
+    seats = sat(bench, stub, jobs, limit_s=5.0)
     rows = {
         row["peer"]: row for row in bench.report.peer_rows(((1, seat) for seat in seats), {"eager": "fp32"})
     }
     assert rows["works"]["frame_ms"] == 350.0 and rows["works"]["how"] == "composed"
     assert rows["dies"]["not_measured"] == "ended: RuntimeError: no such kernel"
-    assert rows["hangs"]["not_measured"] == "took longer than 2 s"
+    assert rows["hangs"]["not_measured"] == "took longer than 5 s"
     assert rows["tires"]["not_measured"] == "ended: signal 9"
     assert all(seat.worker is None or seat.worker._process.returncode is not None for seat in seats)
 
