@@ -37,9 +37,22 @@ def lined(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return export(job_of(root, lined_up(root)))
 
 
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The packages of machine code of tiny_graphs.py's two graphs, for one thread, as torch-compile builds them."""
+    from tiny_graphs import make_artifact
+
+    from flowpose.compile.building import Options, build
+
+    folder = tmp_path_factory.mktemp("packages")
+    tiny = make_artifact(folder / "export-tiny", ("fp32",))
+    options = Options(threads=1, cache=folder / "cache", logs=folder / "logs")
+    return dict(build(tiny, "torch-compile", "fp32", folder, options, lambda text: None) or {})
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test marked `alone` runs in a new process: it limits or measures what other tests' threads and memory disturb."""
+    """A test marked `alone` runs in a new process: it limits or measures what others' threads and memory disturb."""
     if pyfuncitem.get_closest_marker("alone") is None or ALONE in os.environ:
         return None
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", pyfuncitem.nodeid]
