@@ -1,11 +1,13 @@
 # make        lists the targets
 # PYTHON=...  the interpreter that makes .venv (3.10 or later)
+# JOBS=...    processes of `make test`, 2; ARGS=... goes to pytest: ARGS="-n 0" for one process, as --pdb wants it
 # TARGET=...  what `make bench` measures: a target that is this machine; ARGS=... goes to pytest
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+JOBS ?= 2
 ARGS ?=
 TARGET ?= auto
 
@@ -40,8 +42,10 @@ setup: $(VENV)/setup.stamp ## make .venv with everything for training, tests and
 demo: $(VENV)/run.stamp ## re-pose people with the shipped model; writes to out/
 	$(BIN)/flowpose demo --out out
 
+# One thread a process: two times two threads on two cores wait for each other.
+test: export OMP_NUM_THREADS = 1
 test: setup ## run the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 check: setup ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

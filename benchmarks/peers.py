@@ -107,11 +107,17 @@ def peer_jobs(
     """A job of every peer and backend; what each peer is, costs, and took to be exported is put into `about`."""
     for peer in asked.peers:
         own = {**plan, "peer": peer}
-        about[peer] = once(f"count {peer}", {**own, "job": "count"}, folder, asked.threads, asked.limit)
+        exports = any(BACKENDS[name].exported for name in asked.backends)
+        count = {
+            **own,
+            "job": "count",
+            "exports": exports and asked.smoke,
+        }  # micro exports are no load on its memory
+        about[peer] = once(f"count {peer}", count, folder, asked.threads, asked.limit)
         networks = about[peer]["networks"]
         calls = {name: int(each["calls"]) for name, each in networks.items()}
         weights = FLOAT * sum(each["parameters"] for each in networks.values()) / 1e9
-        if any(BACKENDS[name].exported for name in asked.backends):
+        if exports and not asked.smoke:
             about[peer]["export_s"] = exported(asked, folder, own, list(networks))
         for name in asked.backends:
             gb = LIBRARIES_GB + BACKENDS[name].weights * weights

@@ -44,20 +44,27 @@ def file_of(plan: Plan, network: str) -> Path:
 
 
 def count(plan: Plan, answer: Answer) -> None:
-    """What every network of a peer costs, and what the peer is."""
+    """What every network of a peer costs, and what the peer is; with `exports` it writes them all as ONNX, too."""
     from peers_backends import counted
 
     peer = made(plan)
-    answer({"about": peer.about, "networks": {name: counted(each) for name, each in peer.networks.items()}})
+    costs = {name: counted(each) for name, each in peer.networks.items()}
+    seconds = {name: round(written(plan, name), 1) for name in costs if plan["exports"]}
+    answer({"about": peer.about, "networks": costs, "export_s": seconds})
 
 
 def export(plan: Plan, answer: Answer) -> None:
     """Writes one network of a peer as ONNX."""
+    answer({"seconds": written(plan, plan["network"]), "memory_mb": peak_memory_mb()})
+
+
+def written(plan: Plan, network: str) -> float:
+    """Seconds that writing a network as ONNX took."""
     from peers_backends import export as write
 
     begun = time.perf_counter()
-    write(made(plan).networks[plan["network"]], file_of(plan, plan["network"]))
-    answer({"seconds": time.perf_counter() - begun, "memory_mb": peak_memory_mb()})
+    write(made(plan).networks[network], file_of(plan, network))
+    return time.perf_counter() - begun
 
 
 def untrained(plan: Plan, answer: Answer) -> None:

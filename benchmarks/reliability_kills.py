@@ -91,7 +91,9 @@ def _counted(root: Path, fatal: int, told: Callable[[], None]) -> None:
     sys.addaudithook(hook)
 
 
-def _child(start: Start, root: Path, stage: str, fatal: int, count: object, quiet: bool) -> None:
+def _child(
+    start: Start, root: Path, stage: str, fatal: int, seconds: float, count: object, quiet: bool
+) -> None:
     if quiet:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
@@ -99,6 +101,8 @@ def _child(start: Start, root: Path, stage: str, fatal: int, count: object, quie
         count.value += 1  # type: ignore[attr-defined]
 
     _counted(root, fatal, told)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the kernel ends the process, as by SIGKILL
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # 0 sets none; whoever watches from outside may come late
     start(root, stage)
 
 
@@ -114,16 +118,16 @@ class Ended:
 def started(
     start: Start, root: Path, stage: str, *, event: int = 0, seconds: float = 0, quiet: bool = False
 ) -> Ended:
-    """Starts a child and waits; kills it at a file operation or at so much processor time, where either is given."""
+    """Starts a child and waits; it kills itself at a file operation or at so much processor time, if one is given."""
     fork = multiprocessing.get_context("fork")
     count = fork.Value("i", 0, lock=False)
-    child = fork.Process(target=_child, args=(start, root, stage, event, count, quiet))
+    child = fork.Process(target=_child, args=(start, root, stage, event, seconds, count, quiet))
     child.start()
     begun, used = time.monotonic(), 0.0
     while child.is_alive():
-        child.join(0.005 if seconds else 0.02)
+        child.join(0.02)
         used = _used(child.pid) or used
-        if (seconds and used >= seconds) or time.monotonic() - begun > PATIENCE:
+        if time.monotonic() - begun > PATIENCE:
             child.kill()
     child.join()
     return Ended(child.exitcode, used, count.value)
@@ -211,7 +215,7 @@ def trial(
     ended = started(
         start, root, end, event=event, seconds=max(seconds, 0.01) if not by_event else 0, quiet=True
     )
-    if ended.code not in (0, -signal.SIGKILL):
+    if ended.code not in (0, -signal.SIGKILL, -signal.SIGPROF):
         raise Lost(f"{stage}: exit code {ended.code} before the kill")
     kept = found_whole(reference, root, stage)
     again = started(start, root, end, quiet=True)

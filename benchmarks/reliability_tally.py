@@ -18,6 +18,7 @@ from flowpose.errors import FlowposeError
 
 FAULTS = ("losses", "untyped", "hung")
 SHOWN = 5  # faults whose texts are kept
+SLOWER = 60  # times as long as its processor time something may take, on cores that others use too
 
 
 class Lost(AssertionError):
@@ -76,7 +77,9 @@ class Tally:
         except Lost as error:
             return self._fault("losses", case, str(error))
         except Hung:
-            return self._fault("hung", case, f"more than {within} s of processor time, or ten times that")
+            return self._fault(
+                "hung", case, f"more than {within} s of processor time, or {SLOWER} times that"
+            )
         except Exception:  # noqa: BLE001 - what nobody foresaw is what is counted here
             return self._fault("untyped", case, traceback.format_exc(limit=-6))
         self.outcomes[found] += 1
@@ -98,7 +101,7 @@ class Tally:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raises Hung in the block when it computes longer, or takes ten times as long; 0 is no limit.
+    """Raises Hung in the block when it computes longer, or takes SLOWER times as long; 0 is no limit.
 
     In the main thread only. Processor time, since on a crowded machine a second is no measure; the clock, since what
     waits computes nothing.
@@ -112,7 +115,7 @@ def limited(seconds: float) -> Iterator[None]:
 
     before = [signal.signal(number, late) for number in (signal.SIGPROF, signal.SIGALRM)]
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
+    signal.setitimer(signal.ITIMER_REAL, SLOWER * seconds)
     try:
         yield
     finally:

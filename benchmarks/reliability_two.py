@@ -39,14 +39,18 @@ def started(act: Callable[[], None], quiet: bool = True) -> multiprocessing.proc
 def runs(
     reference: Reference, start: Start, root: Path, log: Path | None, rng: random.Random, kill: bool
 ) -> str:
-    """Two starts on one output folder, the second a moment later; with `kill` the first dies on the way.
+    """Two starts on one output folder, the second a moment later, or when the log says that the first is making a
+    stage; with `kill` the first dies on the way.
 
     Raises:
         Lost: one did not end well, what they made differs from one run's, or a stage was made twice.
     """
     last = reference.stages[-1]
     first = started(lambda: start(root, last))
-    time.sleep(rng.random() * 0.2)
+    if log is None:
+        time.sleep(rng.random() * 0.2)
+    while log is not None and first.is_alive() and not (log.exists() and "making" in log.read_text()):
+        time.sleep(0.002)
     second = started(lambda: start(root, last))
     if kill:
         time.sleep(rng.random() * 0.3)

@@ -36,7 +36,7 @@ SMALL = (
     *("distill.pairs=8", "distill.intervals=2"),
     *(f"{stage}={{optim: {OPTIM}}}" for stage in ("regressor", "finish")),
     f"teacher_finish={{pairs: 8, intervals: 2, optim: {OPTIM}}}",
-    *("evaluate.pairs=4", "evaluate.sheet=2", "evaluate.latency_runs=3"),
+    *("evaluate.pairs=2", "evaluate.sheet=2", "evaluate.latency_runs=3"),
     *("evaluate.teacher_steps=[1]", "evaluate.latency_steps=[2]"),
     *("compile.threads=1",),
 )

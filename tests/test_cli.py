@@ -15,6 +15,7 @@ from tiny_graphs import make_artifact, pictures, standing
 
 from flowpose import image
 from flowpose.artifact import Artifact, open_artifact
+from flowpose.cli_options import notes
 from flowpose.export.goldens import COUNT
 from flowpose.spec.find import shipped
 
@@ -179,6 +180,12 @@ def test_compile_makes_an_engine(flowpose: Call, tiny: Artifact, tmp_path: Path)
     }
     forced = flowpose("compile", tiny.path, "--out", tmp_path, "--precision", "int8", "--json")
     assert forced.json["precision"] == "int8" and "forced" in forced.json["card"]["choice"]
+
+
+def test_notes_are_as_wide_as_the_terminal_is_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in (60, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert notes().width == columns
 
 
 ERRORS: list[tuple[Sequence[str], str, str]] = [

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ import pytest
 from calling import Call, caller
 from numpy.typing import NDArray
 from tiny_graphs import HEIGHT, WIDTH, make_artifact, pictures, standing
+from waiting import until
 
 import flowpose as package
 from flowpose import image, live_command, live_outputs
@@ -28,13 +29,14 @@ from flowpose.artifact import Artifact
 from flowpose.errors import BackendError, FlowposeError, ImageError, MissingDependency, PoseError
 from flowpose.estimating.video import Camera
 from flowpose.infer_command import InferOptions
-from flowpose.live_command import run_live
+from flowpose.live_command import Summary, run_live
 from flowpose.live_feeds import Arrival, CameraFeed, LinesFeed, MotionFeed, frame_of_line
 from flowpose.live_outputs import FilmOutput, PageOutput, RawOutput, WindowOutput
 from flowpose.pose import Pose
 from flowpose.pose_files.frames import Asked
 from flowpose.pose_motion import Motion
 from flowpose.report import write_video
+from flowpose.runtime.stream import Stream
 
 SIZE = (HEIGHT, WIDTH)
 FRAME = HEIGHT * WIDTH * 3
@@ -74,16 +76,22 @@ def quiet(text: str) -> None:
 
 
 class Given:
-    """A feed of given arrivals, one after the other with a pause."""
+    """A feed of given arrivals, one after the other with a pause; each when `ready` says so, where it is given."""
 
-    def __init__(self, poses: Sequence[Pose | PoseError | BackendError | None], pause: float = 0.05) -> None:
-        self._poses, self._pause, self._closing = poses, pause, threading.Event()
+    def __init__(
+        self,
+        poses: Sequence[Pose | PoseError | BackendError | None],
+        pause: float = 0.05,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._poses, self._pause, self._closing, self._ready = poses, pause, threading.Event(), ready
         self.count, self.dropped, self.estimating = 0, 0, array("d")
 
     def __iter__(self) -> Iterator[Arrival]:
         for pose in self._poses:
             if self._closing.wait(self._pause):
                 return
+            until(self._ready)
             self.count += 1
             if isinstance(pose, BackendError):
                 raise pose
@@ -116,16 +124,40 @@ class Kept:
         return ()
 
 
-def test_every_frame_is_accounted_for(tiny: Artifact, photo: Path) -> None:
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[Stream]:
+    """The streams that runs open."""
+    opened: list[Stream] = []
+
+    def noted(draw: Any) -> Stream:
+        opened.append(Stream(draw))
+        return opened[-1]
+
+    monkeypatch.setattr(live_command, "Stream", noted)
+    return opened
+
+
+def all_shown(streams: list[Stream], kept: Kept) -> Callable[[], bool]:
+    """Tells whether each pose that came has been refused, or drawn and shown."""
+
+    def found() -> bool:
+        counts = streams[-1].counts
+        return counts.put == counts.made + counts.failed and len(kept.shown) == counts.made
+
+    return found
+
+
+def test_every_frame_is_accounted_for(tiny: Artifact, photo: Path, streams: list[Stream]) -> None:
     far = Pose("coco-17", person().xy + 900, person().score, SIZE)
     given = [person(1), None, person(2), PoseError("line 4", "not JSON"), NOBODY, far, person(3)]
-    feed, kept = Given(given, 0.25), Kept()  # time enough for each
+    kept = Kept()
+    feed = Given(given, 0.01, all_shown(streams, kept))
     found = run_live(photo, feed, [kept], options(tiny), say=quiet)
     assert (found.frames_in, found.nobody, found.refused) == (7, 2, 2)
     assert found.frames_in == found.nobody + found.refused + found.replaced + found.made
     assert found.shown == len(kept.shown) == found.made == 3 and kept.closed == 1
     assert found.problem == "line 4: not JSON"
-    assert found.seconds >= 1.5 and found.fps == pytest.approx(3 / found.seconds)
+    assert found.seconds > 0.05 and found.fps == pytest.approx(3 / found.seconds)
     assert found.latency is not None and found.age is not None
     assert 0 < found.latency[0] <= found.latency[1] and found.latency[0] <= found.age[0]
 
@@ -158,13 +190,15 @@ def test_a_joint_that_vanishes_is_held(tiny: Artifact, photo: Path) -> None:
 
 
 def test_parts_that_a_tracker_finds_later_and_a_canvas_that_turns_are_taken(
-    tiny: Artifact, photo: Path
+    tiny: Artifact, photo: Path, streams: list[Stream]
 ) -> None:
     whole = Pose.of(standing(3), size=SIZE)
     turned = Pose.of(standing(3), size=(HEIGHT + 8, WIDTH))
     given = [person(1), whole, person(2), turned]
-    found = run_live(photo, Given(given, 0.25), [Kept()], options(tiny, hold=0.25, smooth=True), say=quiet)
-    assert (found.refused, found.problem, found.made + found.replaced) == (0, None, 4)
+    kept = Kept()
+    feed = Given(given, 0.01, all_shown(streams, kept))
+    found = run_live(photo, feed, [kept], options(tiny, hold=0.25, smooth=True), say=quiet)
+    assert (found.refused, found.problem, found.made) == (0, None, 4)
 
 
 def test_live_poses_are_retargeted_from_the_first_one_on(
@@ -186,11 +220,13 @@ def test_live_poses_are_retargeted_from_the_first_one_on(
 
 
 def test_an_estimator_that_fails_ends_the_run_with_its_error(
-    tiny: Artifact, photo: Path, tmp_path: Path
+    tiny: Artifact, photo: Path, tmp_path: Path, streams: list[Stream]
 ) -> None:
-    feed = Given([person(1), person(2), BackendError("network", "failed"), person(3)], 0.1)
+    kept = Kept()
+    given = [person(1), person(2), BackendError("network", "failed"), person(3)]
+    feed = Given(given, ready=all_shown(streams, kept))
     with pytest.raises(BackendError, match="network: failed"):
-        run_live(photo, feed, [FilmOutput(tmp_path / "film.mp4", 10)], options(tiny), say=quiet)
+        run_live(photo, feed, [FilmOutput(tmp_path / "film.mp4", 10), kept], options(tiny), say=quiet)
     assert cv2.VideoCapture(str(tmp_path / "film.mp4")).read()[0], "what was made is kept"
 
 
@@ -252,7 +288,8 @@ def test_a_motion_plays_at_its_own_pace() -> None:
     began = time.perf_counter()
     found = [(each.pose is not None, each.time - began) for each in feed]
     assert [there for there, _ in found] == [True, False, True]
-    assert np.allclose([at for _, at in found], (0, 0.2, 0.5), atol=0.15) and feed.count == 3
+    assert all(at >= due - 0.01 for (_, at), due in zip(found, (0, 0.2, 0.5), strict=True))
+    assert found[-1][1] < SOON and feed.count == 3
 
 
 def test_a_motion_can_be_ended_while_it_waits() -> None:
@@ -269,12 +306,16 @@ def test_a_camera_goes_through_the_estimator_which_is_timed(
             time.sleep(0.02)
             return (person(), person(5)) if picture.mean() > 100 else ()
 
-    grey = [np.full((32, 32, 3), level, np.uint8) for level in (200, 20, 200, 200, 20, 200)]
-    film = write_video(tmp_path / "film.mp4", grey, 10)
-    found = run_live(photo, CameraFeed(Camera(str(film)), Slow(), 1), [Kept()], options(tiny), say=quiet)
+    def seen(*levels: int) -> Summary:
+        film = write_video(tmp_path / "film.mp4", [level(each, 32) for each in levels], 10)
+        return run_live(photo, CameraFeed(Camera(str(film)), Slow(), 1), [Kept()], options(tiny), say=quiet)
+
+    found = seen(200, 20, 200, 200, 20, 200)
     assert found.frames_in == 6 and found.nobody + found.made + found.replaced + found.dropped == 6
-    assert found.estimating is not None and 20 <= found.estimating[0] < 500
-    assert found.age is not None and found.age[0] > 20 and found.nobody >= 1
+    assert found.estimating is not None and found.estimating[0] >= 20
+    assert found.age is not None and found.age[0] > 20
+    dark = seen(20, 20)
+    assert dark.nobody + dark.dropped == 2 and dark.nobody >= 1 and dark.made == 0
 
 
 OPENPOSE = {
@@ -414,8 +455,8 @@ def next_jpeg(answer: http.client.HTTPResponse) -> Picture:
     return image.decode(answer.read(count))
 
 
-def level(value: int) -> Picture:
-    return np.full((32, 24, 3), value, np.uint8)
+def level(value: int, width: int = 24) -> Picture:
+    return np.full((32, width, 3), value, np.uint8)
 
 
 def test_the_page_shows_the_stream(page: PageOutput) -> None:
@@ -565,16 +606,19 @@ def test_a_run_that_is_ended_leaves_a_whole_film(
     film = tmp_path / "film.mp4"
     run = start(photo, tiny, "--poses", "-", "--out", film, "--json")
     assert run.stdin is not None and run.stderr is not None
-    line = (json.dumps(OPENPOSE) + "\n").encode()
-    run.stdin.write(line)
-    run.stdin.flush()
     assert b"live:" in run.stderr.readline()
-    time.sleep(0.5)
+
+    def begun() -> bool:  # the first frame is held until there is a second one
+        run.stdin.write((json.dumps(OPENPOSE) + "\n").encode())
+        run.stdin.flush()
+        return any(tmp_path.iterdir())
+
+    until(begun)
     assert not film.exists()
     run.send_signal(end)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
-    assert json.loads(out)["files"] == [str(film)] and json.loads(out)["made"] == 1
+    assert json.loads(out)["files"] == [str(film)] and json.loads(out)["made"] >= 1
     assert cv2.VideoCapture(str(film)).read()[0] and [file.name for file in tmp_path.iterdir()] == [
         "film.mp4"
     ]

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from export.lined_up import SPEC, job_of, lined_up
+from export.lined_up import SPEC
 
 from flowpose import image
 from flowpose.artifact import Artifact
 from flowpose.compile import Request, compile_graph
-from flowpose.export import export
 from flowpose.pipeline import Done, Run
 from flowpose.report.run_html import run_page
 from flowpose.report.run_record import REPORT, RunRecord, read_record
@@ -23,12 +22,11 @@ ROWS = ["truth", "copy-source", "teacher-1", "teacher-2", "teacher-3", "student-
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Done]]:
+def engine(lined: Artifact, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Done]]:
     root = tmp_path_factory.mktemp("report")
-    graph = export(job_of(root, lined_up(root)))
     request = Request(precision="fp32", threads=1)
-    made = compile_graph(graph, load_target("cpu"), root, request, rounds=2, warmup=1)
-    stages = {"export": graph, "compile": made}
+    made = compile_graph(lined, load_target("cpu"), root, request, rounds=2, warmup=1)
+    stages = {"export": lined, "compile": made}
     done = [Done(stage=s, artifact=each, skipped=False, seconds=0) for s, each in stages.items()]
     return Run(recipe=SPEC, root=root), done
 

@@ -20,7 +20,7 @@ ARRAYS = [standing(y)[:17] for y in (1.0, 2.0, 3.0)]
 
 
 class Slow(NumpyBackend):
-    """Frames that take 4 ms."""
+    """Frames that take 20 ms: the p50 of a few is theirs on a crowded machine too."""
 
     def open(self, path, threads):
         graph = super().open(path, threads)
@@ -28,7 +28,7 @@ class Slow(NumpyBackend):
             draw = graph.run
 
             def run(inputs):
-                time.sleep(0.004)
+                time.sleep(0.02)
                 return draw(inputs)
 
             graph.run = run
@@ -41,9 +41,9 @@ def session(tiny: Artifact) -> Session:
 
 
 def test_the_parts_are_those_of_the_real_calls_and_sum_to_the_whole(session: Session) -> None:
-    found = frame_parts(session, ARRAYS, format=FORMAT, n=20, warmup=2)
-    assert tuple(found.parts) == PARTS and found.whole.n == 20
-    assert found.parts["graph"].low >= 4, "every frame's graph sleeps for 4 ms"
+    found = frame_parts(session, ARRAYS, format=FORMAT, n=8, warmup=2)
+    assert tuple(found.parts) == PARTS and found.whole.n == 8
+    assert found.parts["graph"].low >= 20, "every frame's graph sleeps for 20 ms"
     assert all(part.low > 0 for part in found.parts.values()), "each part was seen in each frame"
     assert 0.9 < found.covered <= 1
     graph, whole = sum(found.parts["graph"].ms), sum(found.whole.ms)
@@ -54,12 +54,12 @@ def test_a_slow_conversion_is_glue_and_no_graph(session: Session, monkeypatch: p
     to = Pose.to
 
     def slow(pose: Pose, format: str) -> Pose:
-        time.sleep(0.015)
+        time.sleep(0.08)
         return to(pose, format)
 
     monkeypatch.setattr(Pose, "to", slow)
     found = frame_parts(session, ARRAYS, format=FORMAT, n=5)
-    assert found.parts["pose"].low >= 15 and found.glue > 0.5 and found.parts["pre"].p50 < 5
+    assert found.parts["pose"].low >= 80 and found.glue > 0.5 and found.parts["pre"].p50 < 40
 
 
 def test_calls_within_calls_are_counted_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

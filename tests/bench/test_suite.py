@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from distribution import alone_environment
 
 import flowpose
 from flowpose.artifact import open_artifact
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 def suite(*arguments: str) -> str:
     command = [sys.executable, "-m", "pytest", "benchmarks", "-q", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "toolkit")}
+    env = {**alone_environment(), "PYTHONPATH": str(ROOT / "toolkit")}
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=120, check=False
     )

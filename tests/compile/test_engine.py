@@ -29,7 +29,7 @@ def target(**changes: object) -> Target:
 
 class Slow(NumpyGraph):
     def run(self, inputs: dict) -> dict:
-        time.sleep(0.003)
+        time.sleep(0.02)  # more than what other processes take from a run of next to nothing
         return super().run(inputs)
 
 

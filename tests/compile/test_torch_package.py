@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +25,8 @@ from flowpose.runtime.torch_ports import read_about
 
 
 @pytest.mark.slow
-def test_a_package_runs_as_the_graph(tiny: Artifact, tmp_path: Path) -> None:
-    out = build_package(tiny.file("frame.fp32.onnx"), tmp_path / "new" / "frame.pt2")
+def test_a_package_runs_as_the_graph(packages: Mapping[str, Path]) -> None:
+    out = packages["frame"]
     source, keypoints = tiny_graphs.pictures(1)[0], tiny_graphs.standing()
     context = tiny_graphs.encode(source)
     context.flags.writeable = False
@@ -58,15 +59,16 @@ def test_the_builder_writes_what_the_package_needs(
         torch_package, "aoti_compile_and_package", lambda program, **settings: seen.update(settings)
     )
     options = SimpleNamespace(threads=2)
-    build(tiny.file("source.onnx"), tmp_path / "source.pt2", "fp32", options, said.append)  # type: ignore[arg-type]
+    out = tmp_path / "new" / "source.pt2"
+    build(tiny.file("source.onnx"), out, "fp32", options, said.append)  # type: ignore[arg-type]
     settings = seen["inductor_configs"]
     assert isinstance(settings, dict) and settings["cpp.threads"] == 2
-    about = read_about(tmp_path, settings["aot_inductor.metadata"])
+    about = read_about(out.parent, settings["aot_inductor.metadata"])
     assert [str(port) for port in (*about.inputs, *about.outputs)] == [
         "uint8[24, 16, 3]",
         "float32[1, 2, 24, 48]",
     ]
-    assert seen["package_path"] == str(tmp_path / "source.pt2") and "source.pt2" in said[0]
+    assert seen["package_path"] == str(out) and out.parent.is_dir() and "source.pt2" in said[0]
 
 
 def test_without_a_compiler_the_command_is_told(tiny: Artifact, tmp_path: Path) -> None:

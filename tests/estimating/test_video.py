@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from waiting import until
 
 from flowpose.errors import ImageError, PoseError
 from flowpose.estimating import Estimator, video
@@ -114,7 +115,7 @@ def test_a_film_as_a_camera_plays_at_its_own_pace_from_the_first_look_on(film: P
 def test_who_is_slow_gets_the_newest_picture_and_the_others_are_counted(film: Path) -> None:
     with Camera(str(film)) as camera:
         first = camera.take()
-        time.sleep(0.5)
+        until(lambda: camera.count >= 7)
         second = camera.take()
         assert first is not None and second is not None
         assert second.picture.mean() - first.picture.mean() > 60, "several frames later"

@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import copy
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from export.lined_up import SPEC, job_of, lined_up
+from numpy.typing import NDArray
 from quantize.tiny_student import generator, make_artifact
 
 from flowpose.artifact import Artifact
 from flowpose.compile import Request, compile_graph
 from flowpose.errors import ArtifactError, BackendError, IntegrityError, ParityError
 from flowpose.evaluate import teacher_grid
-from flowpose.export import export, references
+from flowpose.export import references
+from flowpose.export.goldens import graph_contexts, graph_frames
 from flowpose.export.modules import same_source
 from flowpose.model.pictures import to_pictures, to_tensor
 from flowpose.runtime import load, load_reference, reference_rows
 from flowpose.spec.reading import load_target
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("references")
+@dataclass(frozen=True, eq=False)
+class Two:
+    """Of two pairs what frames are drawn from."""
+
+    sources: NDArray[np.uint8]
+    keypoints: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.sources)
 
 
-@pytest.fixture(scope="module")
-def graph(root: Path) -> Artifact:
-    return export(job_of(root, lined_up(root)))
-
-
-def test_every_row_has_its_grid(graph: Artifact) -> None:
-    grids = {row: each.grids[row] for row, each in reference_rows(graph.manifest).items()}
+def test_every_row_has_its_grid(lined: Artifact) -> None:
+    grids = {row: each.grids[row] for row, each in reference_rows(lined.manifest).items()}
     assert grids == {
         "teacher-1": (0.0, 1.0), "teacher-2": (0.0, 0.4, 1.0), "teacher-3": teacher_grid(3),
         "student-2": (0.0, 0.25, 1.0),
     }  # fmt: skip
-    teacher, student = graph.manifest.references
+    teacher, student = lined.manifest.references
     assert teacher.source == student.source == "source.onnx", "their source branches are the same"
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("row", ["teacher-1", "teacher-3", "student-2"])
-def test_a_row_draws_what_torch_draws(graph: Artifact, row: str, backend: str) -> None:
+def test_a_row_draws_what_torch_draws(lined: Artifact, row: str, backend: str) -> None:
     pytest.importorskip(backend)
-    model = load_reference(graph.path, row, backend=backend, threads=1)
-    with np.load(graph.file("golden/inputs.npz")) as given:
+    model = load_reference(lined.path, row, backend=backend, threads=1)
+    with np.load(lined.file("golden/inputs.npz")) as given:
         source, keypoints = given["source"][:1], given["keypoints"][:1]
     made = generator(SPEC, student=row.startswith("student")).on_grid(model.times, "euler")
     import torch
@@ -71,17 +76,27 @@ def test_only_those_that_make_the_same_of_a_source_share_its_graph() -> None:
     assert same_source(plain, other)
 
 
-def test_storage_is_measured(graph: Artifact) -> None:
-    found = {m.metric: m.value for m in graph.manifest.measurements}
-    assert all(found[f"{row}_stored_psnr"] >= references.STORED for row in reference_rows(graph.manifest))
+def test_storage_is_measured(lined: Artifact) -> None:
+    found = {m.metric: m.value for m in lined.manifest.measurements}
+    assert all(found[f"{row}_stored_psnr"] >= references.STORED for row in reference_rows(lined.manifest))
     assert found["size_teacher.frame"] < found["size_frame.fp32"]
 
 
-def test_storage_that_shows_is_an_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(references, "STORED", 99.0)
-    student = lined_up(tmp_path)
-    with pytest.raises(ParityError, match=r"weights of a byte change the pictures, got .* expected >= 99 dB"):
-        export(job_of(tmp_path, student))
+def test_storage_that_shows_is_an_error(lined: Artifact, tmp_path: Path) -> None:
+    with np.load(lined.file("golden/inputs.npz")) as given:
+        pairs: Any = Two(given["source"][:2], given["keypoints"][:2])
+    job, (teacher, _) = job_of(tmp_path, lined), lined.manifest.references
+    contexts = graph_contexts(lined.path / teacher.source, pairs)
+    made = {
+        row: graph_frames(lined.path / teacher.frame, contexts, pairs, times=times)
+        for row, times in teacher.grids.items()
+    }
+    draft: Any = lined.path
+    assert all(each.value > 99 for each in references._stored(job, draft, teacher, pairs, made))
+    made["teacher-2"] = made["teacher-2"] // 8 * 8  # more than the two levels that are 42 dB
+    text = r"teacher-2: weights of a byte change the pictures, got 3\d.* dB, expected >= 42 dB"
+    with pytest.raises(ParityError, match=text):
+        references._stored(job, draft, teacher, pairs, made)
 
 
 def test_a_line_without_a_teacher_has_no_references(tmp_path: Path) -> None:
@@ -97,19 +112,19 @@ def test_a_teacher_that_is_gone_is_an_error(tmp_path: Path) -> None:
         references.contenders(job_of(tmp_path, student))
 
 
-def test_unknown_rows_and_goldens_are_errors(graph: Artifact) -> None:
+def test_unknown_rows_and_goldens_are_errors(lined: Artifact) -> None:
     with pytest.raises(ArtifactError, match=r"no such reference, got teacher-9, expected one of teacher-1,"):
-        load_reference(graph.path, "teacher-9")
-    model = load_reference(graph.path, "teacher-1", backend="onnxruntime", threads=1)
+        load_reference(lined.path, "teacher-9")
+    model = load_reference(lined.path, "teacher-1", backend="onnxruntime", threads=1)
     with pytest.raises(ArtifactError, match="no goldens of its references, got teacher-1"):
         model.verify()
     with pytest.raises(BackendError, match="not a context of this model"):
         model.frame(np.zeros((1, 2, 3), np.float32), np.ones((17, 3)))
 
 
-def test_a_changed_reference_is_found(graph: Artifact, tmp_path: Path) -> None:
+def test_a_changed_reference_is_found(lined: Artifact, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(graph.path, copy)
+    shutil.copytree(lined.path, copy)
     raw = bytearray((copy / "references/teacher.frame.onnx").read_bytes())
     raw[len(raw) // 2] ^= 1
     (copy / "references/teacher.frame.onnx").write_bytes(raw)
@@ -117,9 +132,9 @@ def test_a_changed_reference_is_found(graph: Artifact, tmp_path: Path) -> None:
         load_reference(copy, "teacher-1")
 
 
-def test_compiling_leaves_references_behind(graph: Artifact, tmp_path: Path) -> None:
+def test_compiling_leaves_references_behind(lined: Artifact, tmp_path: Path) -> None:
     request = Request(precision="fp32", threads=1)
-    engine = compile_graph(graph, load_target("cpu"), tmp_path, request, rounds=2, warmup=1)
+    engine = compile_graph(lined, load_target("cpu"), tmp_path, request, rounds=2, warmup=1)
     assert not engine.manifest.references
     assert not [name for name in engine.manifest.files if name.startswith("references/")]
     load(engine.path)

@@ -7,24 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export.lined_up import SPEC, job_of, lined_up
-from quantize.tiny_student import generator, make_artifact
+from export.lined_up import SPEC
+from quantize.tiny_student import generator
+from tiny_graphs import make_artifact
 
 from flowpose.artifact import Artifact
 from flowpose.errors import ArtifactError
-from flowpose.export import export
 from flowpose.export.anystep import any_step
 from flowpose.export.files import exported, halved, save
 from flowpose.export.modules import Source, rounded
 from flowpose.export.storage import stored_int8
 from flowpose.model.from_graphs import graph_weights, reference_weights, take_weights
 from flowpose.model.generator import Generator
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    root = tmp_path_factory.mktemp("graphs")
-    return export(job_of(root, lined_up(root)))
 
 
 @torch.no_grad()
@@ -64,11 +58,11 @@ def test_a_teacher_comes_back_from_its_graphs(tmp_path: Path) -> None:
             assert lost <= 0.006 * float(own.abs().max()) + 1e-3, name
 
 
-def test_graphs_of_old_and_unknown_references_are_errors(graph: Artifact, tmp_path: Path) -> None:
-    assert "flow.blocks.0.mlp.up.weight" in reference_weights(graph, "teacher")
+def test_graphs_of_old_and_unknown_references_are_errors(lined: Artifact, tmp_path: Path) -> None:
+    assert "flow.blocks.0.mlp.up.weight" in reference_weights(lined, "teacher")
     with pytest.raises(ArtifactError, match=r"no such reference, got l1, expected"):
-        reference_weights(graph, "l1")
-    alone = export(job_of(tmp_path, make_artifact(tmp_path, "student", SPEC)))
+        reference_weights(lined, "l1")
+    alone = make_artifact(tmp_path / "alone", ("fp32",))
     with pytest.raises(ArtifactError, match="no such reference"):
         reference_weights(alone, "teacher")
 

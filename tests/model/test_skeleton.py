@@ -178,8 +178,7 @@ def test_a_dropped_condition_is_an_empty_drawing() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("part", [Pose, OneStep])
 def test_the_drawing_is_a_part_of_the_exported_graphs(part: Callable[[Generator], nn.Module]) -> None:
-    whole = recipe(SKELETON)
-    built = rounded(generator(whole))
+    built = rounded(generator(recipe(SKELETON, "autoencoder.widths=[8, 8, 8, 16]")))
     module = part(built).eval()
     context = built.context(torch.randn(1, 8, 6, 4))[0]
     model = slimmed(traced(module, {"context": context, "keypoints": person()[0]}, ["made"], 17))

@@ -63,8 +63,8 @@ def test_a_manifest_with_half_a_letter_and_no_digest_is_refused(tmp_path: Path) 
 HOSTILE = {
     "billion laughs": (laughs(9, 10), "aliases make more than"),
     "a list in itself": ("a: &a [*a]", "aliases make more than"),
-    "brackets": (nested(5000, "[", "]"), "nested too deeply"),
-    "tables": (nested(5000, "{a: ", "}"), "nested too deeply"),
+    "brackets": (nested(1500, "[", "]"), "nested too deeply"),
+    "tables": (nested(1500, "{a: ", "}"), "nested too deeply"),
     "5,000 digits": ("a: " + "1" * 5000, "not a value"),
     "no truth": ("a: !!bool maybe", "not a value"),
     "no day": ("a: !!timestamp 2020-13-45", "not a value"),

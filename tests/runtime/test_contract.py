@@ -66,8 +66,11 @@ def case(
             backend = Bound() if request.param == BOUND else open_backend(name)
         except MissingDependency as error:
             pytest.skip(str(error))
-        options = Options(threads=1, cache=folder / "cache", logs=folder / "logs")
-        built = build(tiny, name, "fp32", folder, options, lambda text: None)
+        if name == "torch-compile":
+            built: dict[str, Path] | None = dict(request.getfixturevalue("packages"))
+        else:
+            options = Options(threads=1, cache=folder / "cache", logs=folder / "logs")
+            built = build(tiny, name, "fp32", folder, options, lambda text: None)
         plain = {part: tiny.file(onnx_graph(tiny, part, "fp32", name).file) for part in ("source", "frame")}
         yield Case(name, backend, built or plain)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -64,10 +63,9 @@ def test_every_kind_is_read_and_its_size_is_told_by_its_header(
 )  # fmt: skip
 def test_a_bomb_is_never_decoded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "decode", None)
-    begun = time.perf_counter()
     with pytest.raises(Refused, match="too many pixels") as refused:
         picture_of(Upload("photo.png", data), LIMITS)
-    assert refused.value.status == 413 and time.perf_counter() - begun < 0.5
+    assert refused.value.status == 413
     assert refused.value.where == "photo.png" and "megapixels" in str(refused.value.expected)
 
 

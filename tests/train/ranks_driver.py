@@ -8,6 +8,7 @@ document: scenario -> for each process its exit code and the error it ended with
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -50,25 +51,35 @@ def process(do: Callable[[Path], None], folder: Path, told: Mapping[str, str], r
         do(folder)
     except FlowposeError as error:
         report.write_text(f"{type(error).__name__}: {error}")
-        sys.exit(1)
+        sys.exit(errno.EADDRINUSE if "EADDRINUSE" in str(error.__cause__) else 1)
 
 
 def together(do: Callable[[Path], None], folder: Path, world: int) -> dict[str, Any]:
-    """Exit codes and errors of `world` processes that do the same."""
+    """Exit codes and errors of `world` processes that do the same; again where somebody else took their port."""
+    while errno.EADDRINUSE in (found := once(do, folder, world))["exits"]:
+        sys.stderr.write("the port was taken meanwhile: once more\n")
+    return found
+
+
+def once(do: Callable[[Path], None], folder: Path, world: int) -> dict[str, Any]:
+    """As `together`; the first process meets the others at a port that was free a moment ago."""
     fork, port, begun = multiprocessing.get_context("fork"), free_port(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     reports = [folder / f"error-{world}-{rank}" for rank in range(world)]
+    for each in reports:
+        each.unlink(missing_ok=True)
     children = [
         fork.Process(target=process, args=(do, folder, environment(rank, world, port), reports[rank]))
         for rank in range(world)
     ]
-    for each in children:
-        each.start()
-    for each in children:
-        each.join(max(0.0, LIMIT + begun - time.monotonic()))
-        if each.is_alive():
-            each.kill()
-            each.join()
+    for child in children:
+        child.start()
+    for child in children:
+        vain = children[0].exitcode == errno.EADDRINUSE  # nobody will be met
+        child.join(0 if vain else max(0.0, LIMIT + begun - time.monotonic()))
+        if child.is_alive():
+            child.kill()
+            child.join()
     return {
         "exits": [each.exitcode for each in children],
         "errors": [each.read_text() if each.is_file() else "" for each in reports],

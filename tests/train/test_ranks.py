@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from micro_line import Line, environment
 from safetensors.torch import load_file
+from train import ranks_driver
 
 from flowpose.artifact import open_artifact
 from flowpose.errors import SpecError, TrainingError
@@ -135,6 +137,25 @@ def test_where_one_process_fails_both_end_with_an_error_that_says_why(driven: Dr
     assert found["exits"] == ([1, -9] if name == "killed" else [1, 1])
     for text, expected in zip(found["errors"], WORDS[name], strict=True):
         assert text.startswith(expected) and bool(text) == bool(expected)
+
+
+def test_a_port_that_somebody_took_meanwhile_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = iter([1, 2])
+    monkeypatch.setattr(ranks_driver, "free_port", lambda: next(ports))
+
+    def meet(folder: Path) -> None:
+        if os.environ["MASTER_PORT"] == "1" and os.environ["RANK"] == "1":
+            time.sleep(60)
+        if os.environ["MASTER_PORT"] == "1":
+            raise TrainingError("process 0", "lost the others") from RuntimeError(
+                "code: -98, name: EADDRINUSE"
+            )
+
+    found = ranks_driver.together(meet, tmp_path, 2)
+    assert found["exits"] == [0, 0] and found["errors"] == ["", ""] and next(ports, None) is None
+    assert found["seconds"] < 60
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])

@@ -6,39 +6,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from export.lined_up import SPEC, job_of, lined_up
+from export.lined_up import SPEC, job_of
 from quantize.tiny_student import generator
 
 from flowpose.artifact import Artifact
 from flowpose.errors import SpecError
-from flowpose.export import export
 from flowpose.job import stage_keys
 from flowpose.model.generator import build_flow
 from flowpose.train.teacher import start_weights
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    root = tmp_path_factory.mktemp("start")
-    return export(job_of(root, lined_up(root)))
-
-
-def test_the_weights_are_those_of_the_shipped_teacher(graph: Artifact, tmp_path: Path) -> None:
+def test_the_weights_are_those_of_the_shipped_teacher(lined: Artifact, tmp_path: Path) -> None:
     teacher = generator(SPEC)
     torch.manual_seed(99)
     flow = build_flow(SPEC.model, SPEC.image, teacher.autoencoder)
     before = flow.blocks[0].mlp.up.weight.detach().clone()
-    start_weights(job_of(tmp_path, graph), flow, f"models/{graph.path}")
+    start_weights(job_of(tmp_path, lined), flow, f"models/{lined.path}")
     own, found = teacher.flow.blocks[0].mlp.up.weight, flow.blocks[0].mlp.up.weight
     assert float((own - found).detach().abs().max()) < 0.01 * float(own.detach().abs().max())
     assert not torch.allclose(found, before, atol=1e-2)
 
 
-def test_the_key_names_the_model_that_was_started_from(graph: Artifact) -> None:
+def test_the_key_names_the_model_that_was_started_from(lined: Artifact) -> None:
     def key(start: str | None) -> str:
         train = SPEC.train.model_copy(update={"start": start})
         return stage_keys(SPEC.model_copy(update={"train": train}))["train"]
 
-    assert key(None) != key(f"models/{graph.path}") != key("tiny")
+    assert key(None) != key(f"models/{lined.path}") != key("tiny")
     with pytest.raises(SpecError, match="no shipped model of this name"):
         key("models/nobody")

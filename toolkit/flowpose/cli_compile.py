@@ -64,7 +64,7 @@ def compile_(
     def show() -> None:
         from flowpose.cli_tables import contest
 
-        notes.print(contest(manifest), soft_wrap=False)
+        notes().print(contest(manifest), soft_wrap=False)
         print_lines([str(engine.path)])
 
     put(result, as_json, show, f"flowpose bench {engine.path} --target {target}")

@@ -11,8 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
-
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as one JSON document on stdout")]
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped recipe")]
 ModelName = Annotated[str, typer.Argument(help="a shipped model's name, or an artifact's directory")]
@@ -29,9 +27,14 @@ Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads of o
 ARTIFACTS = Path("artifacts")
 
 
+def notes() -> Console:
+    """What prints on stderr; made for each use, since it keeps the width that the terminal then has."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 def say(text: str) -> None:
     """A line of progress on stderr."""
-    notes.print(text, markup=False)
+    notes().print(text, markup=False)
 
 
 def put(result: Any, as_json: bool, show: Callable[[], None], then: str | None = None) -> None:
