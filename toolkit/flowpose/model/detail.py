@@ -22,7 +22,7 @@ from flowpose.model.limb_field import PLACES, SPLIT
 SHIFT = 0.1  # of half the picture: the scale in which offsets are learnt
 CLOSED, OPEN = -2.0, 1.0  # logits of the share of the sampled picture, where training starts: 12 % and 73 %
 BLURRED = 5  # pixels, odd
-TOLERANCE = 0.2  # of colours in -1..1: how far the carried picture's local mean may be off
+TOLERANCE = 0.16  # of colours in -1..1: how far the carried picture's local mean may be off
 QUARTER = 4  # the map is put right at a quarter of the picture's resolution, so that the network sees far
 HALF = 2  # the choice is made at half the picture's resolution, four pixels at once
 
