@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_graphs import HEIGHT, WIDTH, NumpyBackend, draw, encode, make_artifact, pictures, standing
+from tiny_graphs import (
+    HEIGHT,
+    WIDTH,
+    NumpyBackend,
+    draw,
+    encode,
+    graph_specs,
+    make_artifact,
+    pictures,
+    standing,
+)
 
 import flowpose
 from flowpose.artifact import Artifact
@@ -210,6 +220,13 @@ LOAD_ERRORS = [
 def test_load_refuses(tiny: Artifact, options: dict, error: type[FlowposeError], text: str) -> None:
     with pytest.raises(error, match=text):
         load(tiny.path, **options)
+
+
+def test_fp32_does_not_stand_in_for_a_frame_that_only_another_backend_has(tmp_path: Path) -> None:
+    *graphs, frame = graph_specs(("fp32", "int8"))
+    only = make_artifact(tmp_path / "only", changes={"graphs": [*graphs, {**frame, "backend": "tensorrt"}]})
+    with pytest.raises(ArtifactError, match="has no frame graph for onnxruntime, expected frame in int8"):
+        load(only.path, backend="onnxruntime", precision="int8")
 
 
 def test_an_unknown_model() -> None:

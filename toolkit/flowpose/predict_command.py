@@ -37,6 +37,7 @@ from flowpose.runtime.machine import machine_arch
 from flowpose.runtime.model import Model
 from flowpose.spec.costs import COSTS, WIDTHS, Costs, GraphCosts
 from flowpose.spec.find import find, shipped
+from flowpose.spec.graphs import graph_for, is_onnx
 from flowpose.spec.reading import load_recipe, load_target
 from flowpose.spec.target import PowerMode, Target
 from flowpose.targeting import AUTO, find_target, target_of
@@ -179,7 +180,7 @@ def read_costs(artifact: Artifact) -> Costs:
         what = f"has no {COSTS}, and without the package {error.name} its graphs cannot be counted"
         fix = f"flowpose export {manifest.name}, which writes it, or pip install flowpose[train,quantize]"
         raise ArtifactError(artifact.path, what, fix=fix) from error
-    return costs(artifact.path, [graph for graph in manifest.graphs if graph.file.endswith(".onnx")])
+    return costs(artifact.path, list(filter(is_onnx, manifest.graphs)))
 
 
 def _rows(artifact: Artifact, counted: Costs, target: Target) -> Iterator[Row]:
@@ -251,16 +252,11 @@ def _frame(
 
 
 def _file(artifact: Artifact, counted: Costs, name: str, precision: str, backend: str) -> str:
-    """The counted file of the graph that `runtime.loading` gives a backend; empty where there is none."""
+    """The counted file of the graph that a backend is given; empty where there is none."""
     known = {each.file for each in counted.graphs}
-    wanted = [(precision, backend), (precision, None)]
-    if name == "source":
-        wanted += [("fp16", backend), ("fp32", backend), ("fp32", None)]
-    for each, maker in wanted:
-        for graph in artifact.manifest.graphs:
-            if (graph.name, graph.precision, graph.backend) == (name, each, maker) and graph.file in known:
-                return graph.file
-    return ""
+    graphs = (graph for graph in artifact.manifest.graphs if graph.file in known)
+    graph = graph_for(graphs, name, precision, backend)
+    return "" if graph is None else graph.file
 
 
 def beside_prediction(

@@ -26,10 +26,11 @@ from flowpose.compile.contest import Decision, Quality, decide
 from flowpose.compile.memory import memory_to_run
 from flowpose.compile.quality import quality_of
 from flowpose.errors import ArtifactError, TargetMismatch
-from flowpose.runtime.backend import ONNX, available_threads
+from flowpose.runtime.backend import available_threads
 from flowpose.runtime.loading import check_threads, onnx_graph
 from flowpose.runtime.machine import cpu_model, versions
 from flowpose.spec.costs import COSTS
+from flowpose.spec.graphs import is_onnx
 from flowpose.spec.manifest import Ancestor, Contestant, GateResult, GraphSpec, Manifest, Measurement
 from flowpose.spec.recipe import MARGIN
 from flowpose.spec.target import Target
@@ -131,7 +132,7 @@ def _options(request: Request, threads: int, root: Path, engine: Path) -> Option
 
 def _onnx_graphs(manifest: Manifest) -> tuple[GraphSpec, ...]:
     """The graphs without what was built for a backend: an engine that is made anew starts from these."""
-    return tuple(graph for graph in manifest.graphs if Path(graph.file).suffix == ONNX)
+    return tuple(filter(is_onnx, manifest.graphs))
 
 
 def _own_files(manifest: Manifest) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from flowpose.errors import BackendError, MissingDependency
 from flowpose.runtime.executed import Executed
+from flowpose.spec.graphs import ONNX as ONNX
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -68,9 +69,6 @@ class Backend(Protocol):
     def open(self, path: Path, threads: int) -> Graph:
         """Returns the graph of a file, ready to run on so many CPU threads; BackendError if not."""
         ...
-
-
-ONNX = ".onnx"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from flowpose.runtime.backend import (
 from flowpose.runtime.machine import machine_arch, machine_identity
 from flowpose.runtime.model import Model, Picture
 from flowpose.spec.find import find
+from flowpose.spec.graphs import graph_for, is_onnx
 from flowpose.spec.manifest import GraphSpec, Manifest, Reference
 
 DEFAULT_MODEL = "people-128"
@@ -145,7 +146,8 @@ def assemble(
     check_threads(threads)
     if built is None:
         files = {
-            each: artifact.file(_graph(artifact, each, precision, name).file) for each in ("source", "frame")
+            each: artifact.file(_found(artifact, artifact.manifest.graphs, each, precision, name).file)
+            for each in ("source", "frame")
         }
         _check_built(artifact, backend, name, files.values())
     else:
@@ -252,26 +254,24 @@ def _other_precision(artifact: Artifact, asked: str) -> str:
 
 
 def onnx_graph(artifact: Artifact, name: str, precision: str, backend: str) -> GraphSpec:
-    """Returns the ONNX graph of that name that files for a backend are built of, see `_graph`."""
-    return _graph(artifact, name, precision, backend, built=False)
+    """Returns the ONNX graph of that name that files for a backend are built of, see `graph_for`.
 
-
-def _graph(artifact: Artifact, name: str, precision: str, backend: str, *, built: bool = True) -> GraphSpec:
-    """The graph of that name in the precision, else in fp32, for a source graph may stay in it.
-
-    One that was made for the backend goes before the one that all backends run, and may be in fp16 beside an INT8
-    frame. What was built goes before the ONNX file of the same backend that it was built of. With `built` off only ONNX
-    files are looked at.
+    Raises:
+        ArtifactError: there is none.
     """
-    graphs = [graph for graph in artifact.manifest.graphs if built or Path(graph.file).suffix == ONNX]
-    graphs.sort(key=lambda graph: Path(graph.file).suffix == ONNX)
-    for wanted, maker in (
-        (precision, backend), (precision, None), ("fp16", backend), ("fp32", backend), ("fp32", None),
-    ):  # fmt: skip
-        for graph in graphs:
-            if (graph.name, graph.precision, graph.backend) == (name, wanted, maker):
-                return graph
-    raise ArtifactError(artifact.path, f"has no {name} graph", expected=f"{name} in {precision} or fp32")
+    return _found(artifact, filter(is_onnx, artifact.manifest.graphs), name, precision, backend)
+
+
+def _found(
+    artifact: Artifact, graphs: Iterable[GraphSpec], name: str, precision: str, backend: str
+) -> GraphSpec:
+    graph = graph_for(graphs, name, precision, backend)
+    if graph is None:
+        expected = precision if name == "frame" else f"{precision} or fp32"
+        raise ArtifactError(
+            artifact.path, f"has no {name} graph for {backend}", expected=f"{name} in {expected}"
+        )
+    return graph
 
 
 def _threads(manifest: Manifest) -> int:
