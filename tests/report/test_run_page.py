@@ -111,6 +111,13 @@ def test_the_forms_gates_layers_predictions_and_latencies_are_the_stored_ones(
     assert len(page.tables["measurements"]) == 1 + len(found.record.measurements)
 
 
+def test_what_a_layer_costs_is_called_a_mean(page: Page) -> None:
+    """As `flowpose.quantize.sensitivity.Beside.of` computes it."""
+    assert (
+        "with this layer alone quantized: its mean, and the line goes down to the 5th percentile" in page.text
+    )
+
+
 def test_the_head_says_what_where_when_and_the_verdict(page: Page, found: Findings) -> None:
     for words in (
         "1 of 2 gates met, waived: finish student-1.jitter", "waived: a <trial>", "EPYC, 2 cores, x86_64, Linux 6",

@@ -55,7 +55,7 @@ class Worst(Spec):
 
 
 class LayerNoise(Spec):
-    """What quantizing one layer alone costs: PSNR to the student, dB, its median and 5th percentile."""
+    """What quantizing one layer alone costs: PSNR to the student, dB, its mean and 5th percentile."""
 
     layer: str
     psnr: FiniteFloat

@@ -141,7 +141,7 @@ def sensitivity(layers: Sequence[LayerNoise]) -> str:
     ]
     heads = ("layer", "PSNR dB", "5th percentile", f"{low:.0f} to {high:.0f} dB")
     text = (
-        "PSNR to the student with this layer alone quantized: its median, and the line goes down to the 5th percentile."
+        "PSNR to the student with this layer alone quantized: its mean, and the line goes down to the 5th percentile."
         " The further left, the more the layer costs."
     )
     rest = ""
