@@ -113,7 +113,9 @@ def test_the_forms_gates_layers_predictions_and_latencies_are_the_stored_ones(
 
 def test_what_a_layer_costs_is_called_a_mean(page: Page) -> None:
     """As `flowpose.quantize.sensitivity.Beside.of` computes it."""
-    assert "with this layer alone quantized: its mean, and the line goes down to the 5th percentile" in page.text
+    assert (
+        "with this layer alone quantized: its mean, and the line goes down to the 5th percentile" in page.text
+    )
 
 
 def test_the_head_says_what_where_when_and_the_verdict(page: Page, found: Findings) -> None:
