@@ -25,6 +25,7 @@ import openvino
 from numpy.typing import NDArray
 
 from flowpose.artifact import Artifact, open_artifact
+from flowpose.bench.report import percentiles
 from flowpose.export.integer import with_integer_kernels
 from flowpose.runtime.goldens import read_goldens
 from flowpose.runtime.machine import machine
@@ -176,7 +177,9 @@ def report(timing: Timing, steps: Sequence[Step]) -> dict[str, Any]:
     """What one graph's time is made of: by kind, by operator, by part of the model, and its longest steps."""
     longest = sorted(steps, key=lambda step: -step.ms)
     return {
-        "run": {name: round(value, 3) for name, value in timing.summary().items()},
+        "run": {
+            name: value if value is None else round(value, 3) for name, value in percentiles(timing).items()
+        },
         "steps": len(steps),
         "kinds": summed(steps, kind_of),
         "operators": summed(steps, lambda step: step.operator),
@@ -231,7 +234,7 @@ def lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for backend, rows in found.items():
         for label, row in rows.items():
             kinds = ", ".join(f"{kind} {each['ms']:.2f}" for kind, each in row["kinds"].items())
-            yield f"{backend} {label}: p50 {row['run']['p50']:.2f}, p95 {row['run']['p95']:.2f} ms; {kinds}"
+            yield f"{backend} {label}: p50 {row['run']['p50']:.2f} ms, n = {row['run']['n']}; {kinds}"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from page_tables import put
 import flowpose
 from flowpose import samples
 from flowpose.artifact import Artifact
+from flowpose.bench.report import percentiles
 from flowpose.pipeline import Run
 from flowpose.runtime.machine import machine
 from flowpose.runtime.timing import Action, alternate
@@ -111,7 +112,7 @@ def measured(rows: list[dict[str, Any]], rounds: int, warmup: int) -> None:
             f"{precision}.{backend}": timings[f"{row['shape']}|{precision}|{backend}"]
             for precision, backend in RUNS
         }
-        row["ms"] = {name: timing.summary() for name, timing in own.items()}
+        row["ms"] = {name: percentiles(timing) for name, timing in own.items()}
         row["samples_ms"] = {name: [round(ms, 3) for ms in timing.ms] for name, timing in own.items()}
         for precision in ("int8", "fp32"):
             row[f"{precision}_ms"] = min(

@@ -31,6 +31,7 @@ from peers_flowpose import inputs
 
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.bench.peaks import Peaks, measure_peaks
+from flowpose.bench.report import percentiles
 from flowpose.errors import ArtifactError
 from flowpose.export.anatomy import LAYERS, Layer, anatomy
 from flowpose.export.graph_view import GraphView
@@ -282,7 +283,8 @@ def measured(artifact: Artifact, backends: Sequence[str], threads: int, n: int) 
     rates = larger(before, after)
     rows = [
         {
-            "backend": backend, "precision": precision, "run": plain.summary(), "profiled_run": watched.summary(),
+            "backend": backend, "precision": precision,
+            "run": percentiles(plain), "profiled_run": percentiles(watched),
             "groups": grouped(found, rates), "of_a_run": least_ms(found, rates) / plain.percentile(50),
         }
         for (backend, precision), (plain, watched, found) in runs.items()

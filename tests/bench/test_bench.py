@@ -24,6 +24,8 @@ from flowpose.bench import (
     table,
     to_json,
 )
+from flowpose.bench.records import Latency
+from flowpose.bench.report import percentiles
 from flowpose.errors import BackendError, FlowposeError
 from flowpose.runtime.loading import assemble
 from flowpose.runtime.model import Model
@@ -48,6 +50,17 @@ def test_percentiles() -> None:
     summary = Timing(tuple(float(i) for i in range(1, 101))).summary()
     assert summary["n"] == 100 and summary["mean"] == 50.5 and summary["fps"] == pytest.approx(1000 / 50.5)
     assert [summary[p] for p in ("p50", "p90", "p95", "p99")] == pytest.approx([50.5, 90.1, 95.05, 99.01])
+
+
+@pytest.mark.parametrize(
+    ("n", "told"), [(5, []), (10, ["p90"]), (20, ["p90", "p95"]), (100, ["p90", "p95", "p99"])]
+)
+def test_a_stage_tells_the_percentiles_that_a_latency_tells(n: int, told: list[str]) -> None:
+    timing = Timing(tuple(float(i) for i in range(1, n + 1)))
+    found, latency = percentiles(timing), Latency.of(timing.ms)
+    assert [p for p in ("p90", "p95", "p99") if found[p] is not None] == told
+    assert all(found[p] == getattr(latency, p) for p in ("n", "mean", "p50", "p90", "p95", "p99"))
+    assert found["fps"] == pytest.approx(2000 / (n + 1))
 
 
 def test_actions_take_turns_and_change_their_order() -> None:
@@ -86,6 +99,7 @@ def test_json_and_table(report: Report) -> None:
     assert data["machine"]["cpu"] and data["machine"]["versions"]["flowpose"] and data["peak_memory_mb"] > 1
     assert data["models"]["int8"]["precision"] == "int8" and data["models"]["int8"]["threads"] == 1
     assert {"p50", "p90", "p95", "p99", "fps", "n", "mean"} <= set(data["stages"][0])
+    assert set(data["ratios"]["frame"]["fp32/int8"]) == {"p50"}, "eight samples have no 95th percentile"
     assert set(data["ratios"]) == {"source", "frame", "session", "infer"}
     assert len(json.loads(to_json(report, raw=True))["stages"][0]["ms"]) == 8
     console = Console(width=140, record=True, file=io.StringIO())

@@ -135,7 +135,8 @@ def test_another_target_than_this_machine_makes_the_verdict_predicted() -> None:
 def test_the_page_holds_the_numbers_and_needs_nothing_beside_it(found: BenchDocument, tmp_path: Path) -> None:
     page = latency_page(found)
     for stage in found.stages:
-        assert f"<td>{stage.p50:.2f}</td>" in page and f"<td>{stage.p99:.2f}</td>" in page
+        assert f"<td>{stage.p50:.2f}</td>" in page and f"<td>{stage.p95:.2f}</td>" in page
+        assert stage.n == 20 and stage.p99 is None, "no sample lies above it"
     for loop in found.open_loops:
         assert f"<td>{loop.latency.high:.2f}</td>" in page and f"<td>{loop.age.high:.2f}</td>" in page
         assert f"<td>{loop.missed:.1%}</td>" in page

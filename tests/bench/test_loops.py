@@ -17,6 +17,7 @@ from flowpose.bench import scenarios
 from flowpose.bench.closed_loops import MULTI_STREAM, SINGLE_STREAM, closed_loop
 from flowpose.bench.open_loops import Drawn, StreamLane, Waiting, open_loop, tally, ticks
 from flowpose.bench.records import OpenLoop, Policy
+from flowpose.bench.scenario_tables import closed_table
 from flowpose.bench.scenarios import ScenarioPlan, closed_loops, open_loops
 from flowpose.errors import BackendError, FlowposeError, PoseError
 from flowpose.runtime.loading import assemble
@@ -154,6 +155,8 @@ def test_a_run_that_is_cut_short_says_so(time: FakeTime) -> None:
         lambda given: time.sleep(1.0), POSES, MULTI_STREAM, min_seconds=1, max_seconds=50, clock=time.clock
     )
     assert not found.complete and found.latency.n == 50 and found.min_queries == 662
+    assert (found.rules_seconds, found.seconds) == (600, pytest.approx(50)), "what the rules ask"
+    assert "MLPerf's rules ask for 600 seconds" in str(closed_table([found]).caption)
     assert (
         found.tails[0].raw is None and "not enough samples for p99 (n = 50, needs 100)" in found.tails[0].text
     )

@@ -169,7 +169,7 @@ def make_report(
 
 def latency() -> dict[str, Any]:
     stages = [
-        {"label": label, "stage": "frame", "n": 20, "mean": ms, "p50": ms, "p90": ms, "p95": ms, "p99": ms,
+        {"label": label, "stage": "frame", "n": 20, "mean": ms, "p50": ms, "p90": ms, "p95": ms, "p99": None,
          "fps": 1000 / ms,
          "ms": [ms + at / 7 for at in range(20)]}
         for label, ms in MS.items()

@@ -15,6 +15,7 @@ from flowpose.artifact import Artifact, open_artifact
 from flowpose.bench.document import BenchDocument, ModelFacts, StageLatency
 from flowpose.bench.recorded import recorded
 from flowpose.bench.records import ClosedLoop, ColdStarts, FrameParts, Latency, OpenLoop
+from flowpose.bench.report import percentiles
 from flowpose.bench.roofline import AgainstRoofline
 from flowpose.bench.scenario_tables import closed_table, observed_table, open_table, parts_table
 from flowpose.bench.scenarios import ScenarioPlan, closed_loops, open_loops
@@ -165,7 +166,9 @@ def _open(run: _Run) -> Iterator[OpenLoop]:
 
 def _stages(report: bench.Report) -> Iterator[StageLatency]:
     for found in report.stages:
-        yield StageLatency(label=found.label, stage=found.stage, ms=found.timing.ms, **found.timing.summary())
+        yield StageLatency(
+            label=found.label, stage=found.stage, ms=found.timing.ms, **percentiles(found.timing)
+        )
 
 
 def _judged(

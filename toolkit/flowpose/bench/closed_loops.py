@@ -38,10 +38,8 @@ MULTI_STREAM = Scenario("multi-stream", (99.0,), poses=8, min_queries=662)
 """MLPerf Inference Rules, section "Scenarios": percentiles and samples a query; LoadGen's settings: least queries."""
 
 SEED = 0  # of the order of the poses
-MIN_SECONDS, MAX_SECONDS = (
-    10.0,
-    150.0,
-)  # the rules ask for 600; what a run falls short of stands in its record
+MIN_SECONDS, MAX_SECONDS = 10.0, 150.0
+RULES_SECONDS = 600.0  # the same rules: the least of a run; it stands in each record beside what the run took
 
 
 def closed_loop(
@@ -93,7 +91,7 @@ def closed_loop(
     return ClosedLoop(
         scenario=scenario.name, poses_per_query=scenario.poses, latency=Latency.of(ms),
         tails=tuple(percentile(ms, share) for share in scenario.shares), seconds=now - start,
-        min_queries=needed, min_seconds=min_seconds, complete=complete,
+        min_queries=needed, min_seconds=min_seconds, complete=complete, rules_seconds=RULES_SECONDS,
     )  # fmt: skip
 
 

@@ -35,16 +35,19 @@ class ModelFacts(Spec):
 
 
 class StageLatency(Spec):
-    """A stage of a model (source, frame, session, infer), all models taking turns; ms, and fps at the mean."""
+    """A stage of a model (source, frame, session, infer), all models taking turns; ms, and fps at the mean.
+
+    A percentile is None where too few samples lie above it, as in `Latency`.
+    """
 
     label: str
     stage: str
     n: int
     mean: float
     p50: float
-    p90: float
-    p95: float
-    p99: float
+    p90: float | None
+    p95: float | None
+    p99: float | None
     fps: float
     ms: tuple[float, ...] = ()
 

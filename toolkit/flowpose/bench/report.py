@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.table import Table
 
+from flowpose.bench.records import Latency
 from flowpose.runtime.machine import Machine
 from flowpose.runtime.timing import Timing
 
 POINTS = ("p50", "p90", "p95", "p99")
+RATIOS = ("p50", "p95")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +58,31 @@ class Report:
         raise KeyError((label, stage))
 
 
+def percentiles(timing: Timing) -> dict[str, float | None]:
+    """Returns n, mean, p50, p90, p95, p99 (ms; None where no sample lies above it, as in `Latency`) and fps."""
+    found = Latency.of(timing.ms)
+    points = {name: getattr(found, name) for name in ("n", "mean", *POINTS)}
+    return {**points, "fps": 1000 / found.mean if found.mean > 0 else 0.0}
+
+
 def ratios(report: Report, stage: str = "frame") -> dict[str, dict[str, float]]:
     """Returns how many times as long one model takes as another: `{"a/b": {"p50": 2.1, "p95": 2.0}}` for all
-    pairs.
+    pairs; without p95 where there are too few samples for one.
 
     Args:
         report: a measurement.
         stage: the stage to compare; models without it are left out.
     """
-    found = {s.label: s.timing.summary() for s in report.stages if s.stage == stage}
+    found = {s.label: _told(s.timing) for s in report.stages if s.stage == stage}
     pairs = [(a, b) for a in found for b in found if a != b]
-    return {f"{a}/{b}": {p: found[a][p] / found[b][p] for p in ("p50", "p95")} for a, b in pairs}
+    return {
+        f"{a}/{b}": {p: found[a][p] / found[b][p] for p in RATIOS if p in found[a].keys() & found[b].keys()}
+        for a, b in pairs
+    }
+
+
+def _told(timing: Timing) -> dict[str, float]:
+    return {name: value for name, value in percentiles(timing).items() if value is not None}
 
 
 def to_json(report: Report, *, raw: bool = False) -> str:
@@ -78,7 +94,7 @@ def to_json(report: Report, *, raw: bool = False) -> str:
     """
     stages = []
     for found in report.stages:
-        entry: dict[str, Any] = {"label": found.label, "stage": found.stage, **found.timing.summary()}
+        entry: dict[str, Any] = {"label": found.label, "stage": found.stage, **percentiles(found.timing)}
         stages.append({**entry, "ms": found.timing.ms} if raw else entry)
     names = dict.fromkeys(found.stage for found in report.stages)
     data = {
@@ -104,7 +120,7 @@ def table(report: Report) -> Table:
     for name in ("mean", *POINTS, "fps"):
         made.add_column(name, justify="right")
     for found in report.stages:
-        summary = found.timing.summary()
-        numbers = [f"{summary[name]:.2f}" for name in ("mean", *POINTS)]
-        made.add_row(found.label, found.stage, *numbers, f"{summary['fps']:.1f}")
+        told = _told(found.timing)
+        numbers = [f"{told[name]:.2f}" if name in told else "-" for name in ("mean", *POINTS)]
+        made.add_row(found.label, found.stage, *numbers, f"{told['fps']:.1f}")
     return made

@@ -11,9 +11,8 @@ from flowpose.bench.records import ClosedLoop, FrameParts, Observed, OpenLoop
 
 def closed_table(loops: Sequence[ClosedLoop]) -> Table:
     """Returns closed loops as a table: percentiles as they are, and the bounds of early stopping."""
-    made = _empty(
-        "Closed loop", "bound: the percentile is below it with 99 % confidence (MLPerf's early stopping)"
-    )
+    bound = "bound: the percentile is below it with 99 % confidence (MLPerf's early stopping)"
+    made = _empty("Closed loop", "; ".join([bound, *_short(loops)]))
     for head in ("model", "scenario", "percentile"):
         made.add_column(head)
     for head in ("poses", "n", "seconds", "ms", "bound ms"):
@@ -26,6 +25,12 @@ def closed_table(loops: Sequence[ClosedLoop]) -> Table:
                 _or_needs(tail.raw, tail.raw_needs), _or_needs(tail.bound, tail.bound_needs),
             )  # fmt: skip
     return made
+
+
+def _short(loops: Sequence[ClosedLoop]) -> list[str]:
+    """What the rules ask and some loop does not reach."""
+    asked = [each.rules_seconds for each in loops if each.rules_seconds and each.seconds < each.rules_seconds]
+    return [f"MLPerf's rules ask for {asked[0]:g} seconds"] if asked else []
 
 
 def open_table(loops: Sequence[OpenLoop]) -> Table:

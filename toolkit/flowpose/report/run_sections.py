@@ -56,7 +56,7 @@ def latency(found: Mapping[str, Any] | None) -> str:
             s["label"],
             s["stage"],
             str(s["n"]),
-            *(number(float(s[p]), 2) for p in ("mean", *POINTS)),
+            *(number(None if s[p] is None else float(s[p]), 2) for p in ("mean", *POINTS)),
             f"{s['fps']:.1f}",
         )
         for s in found["stages"]
