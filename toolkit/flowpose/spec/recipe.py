@@ -186,8 +186,8 @@ class Distillation(Spec):
         carried: weight of the pixel loss of the carried pixels alone.
         sharpen: how much the source's pixels are sharpened before they are carried, against the blur of sampling
             between pixels (flowpose.model.detail.sharpened); not in training.
-        start: the recipe whose student, made before, this one starts from, instead of its teacher and new detail; of the
-            same shape, and with its middle where `middle` is None.
+        start: the recipe whose student, made before, this one starts from, instead of its teacher and new detail; of
+            the same shape, and with its middle where `middle` is None.
     """
 
     student: StudentSpec = SameStudent()
