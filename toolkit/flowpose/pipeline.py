@@ -170,9 +170,19 @@ class Run:
         """Holds the lock of what is made at a path; of several processes of one training the first does it for all.
 
         Raises:
+        if found and current().main:
+            self._tell_data(title, artifact)
             ArtifactError: the disk is full or takes nothing, or another run of several processes holds the lock.
         """
         rank, world = launched()
+    def _tell_data(self, title: str, artifact: Artifact) -> None:
+        """Says where what is there learnt from other data than today's: its key does not tell (see `data_digest`)."""
+        then = artifact.manifest.stage.get("data_digest")
+        now = data_digest(self.recipe, "train", self.data) if then else None
+        if then and now and now != then:
+            fix = f"for today's: another --out, or rm -r {artifact.path.parent}"
+            self.say(f"{title}  learnt from other data, sha256 {then[:12]}, today's is {now[:12]}; {fix}")
+
         if rank:
             yield
             return
