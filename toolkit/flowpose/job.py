@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from flowpose.artifact import Artifact, ancestors, find_by_key, open_artifact, place, sha256, stage_key
 from flowpose.data_roots import DEFAULT_ROOTS
+from flowpose.spec.check import OPTIONAL
 from flowpose.spec.find import find
-from flowpose.spec.manifest import Measurement
 from flowpose.spec.judging import EvaluateSpec
+from flowpose.spec.manifest import Measurement
 from flowpose.spec.reading import load_calibration, load_recipe
 from flowpose.spec.recipe import FiguresData, PretrainedAutoencoderSpec, Recipe
 
@@ -27,8 +28,6 @@ Stage = Literal[
 ORDER: tuple[Stage, ...] = (
     "autoencoder", "train", "regressor", "teacher_finish", "distill", "finish", "quantize", "export",
 )  # fmt: skip
-OPTIONAL: tuple[Stage, ...] = ("regressor", "teacher_finish", "finish")
-"""Stages that a recipe has where the part of that name is not None."""
 
 PARENTS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
     {
@@ -100,9 +99,9 @@ ON_DISK: Mapping[str, str] = MappingProxyType(
 
 SHIPPED = "models/"
 """Stands before the name of a shipped model in `train.start`."""
+
 WEIGHTS = (".safetensors", ".bin")
 """Files of a diffusers autoencoder beside its config.json."""
-
 
 TOOLS = ("flowpose", "torch", "numpy", "onnx", "nvidia-modelopt", "onnxruntime", "openvino")
 
@@ -133,13 +132,14 @@ def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         parts[name] = {key: value for key, value in plain.items() if key not in late or value != late[key]}
     start = getattr(getattr(recipe, STARTED[stage]), "start", None) if stage in STARTED else None
     if start:
+        parts["start"] = _start_key(start, "finish" if stage == "distill" else stage)
     if stage == "autoencoder" and isinstance(recipe.autoencoder, PretrainedAutoencoderSpec):
         parts["autoencoder"]["path"] = pretrained_digest(recipe.autoencoder) or recipe.autoencoder.path
     steps, usual = steps_of(recipe.evaluate), steps_of(EvaluateSpec())
     if stage == "export" and recipe.export.references and steps != usual:
         parts["steps"] = steps
-        parts["start"] = _start_key(start, "finish" if stage == "distill" else stage)
     return parts
+
 
 def steps_of(evaluate: EvaluateSpec) -> list[int]:
     """The numbers of evaluations at which a teacher is kept beside a student's graphs; left out of keys as LATE is."""
@@ -163,7 +163,6 @@ def _read_once(path: Path, size: int, changed: int) -> str:
     return sha256(path)
 
 
-
 def _start_key(name: str, stage: Stage) -> str:
     """The key of what a stage starts from: another recipe's, or a shipped model."""
     if name.startswith(SHIPPED):
@@ -180,8 +179,8 @@ def started_key(name: str, stage: Stage) -> str:
 
 def stage_keys(recipe: Recipe, calibration: Mapping[str, Any] | None = None) -> dict[Stage, str]:
     """The key of every stage that the recipe has; they depend on it and its calibration set, not on what exists.
-    A pretrained autoencoder counts by its content, where it is there.
 
+    A pretrained autoencoder counts by its content, where it is there.
 
     The graphs hold the L1 baseline and the finished teacher beside the student, so their key depends on theirs, too.
     """
@@ -309,11 +308,11 @@ class Job:
 
     def _made_of(self) -> dict[str, Any]:
         """The settings and, where the stage learns, the data that this stage's artifact comes from."""
+        made = {"name": self.stage, **stage_config(self.recipe, self.stage)}
         pretrained = self.recipe.autoencoder
         if self.stage == "autoencoder" and isinstance(pretrained, PretrainedAutoencoderSpec):
             made["pretrained_digest"] = pretrained_digest(pretrained)
             made["autoencoder"]["path"] = pretrained.path
-        made = {"name": self.stage, **stage_config(self.recipe, self.stage)}
         digest = data_digest(self.recipe, "train", self.data) if self.stage in FITTED else None
         if digest:
             made["data_digest"] = digest
