@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from micro_line import Line, micro_recipe
 from torch import Tensor, nn
 
+from flowpose import data
 from flowpose.artifact import open_artifact
 from flowpose.data.figures_set import figures
 from flowpose.errors import ArtifactError
@@ -21,6 +23,7 @@ from flowpose.train.autoencoder import crops, load_autoencoder
 from flowpose.train.teacher import (
     Batch,
     Latents,
+    _source_joints,
     draw_batch,
     draw_pictures,
     draw_times,
@@ -150,6 +153,21 @@ def test_a_teacher_says_how_well_its_joints_are_found(line: Line) -> None:
     assert 0 <= found.value <= 1 and found.set == "figures/val" and found.against == "truth"
 
 
+def test_pictures_without_joints_are_left_out_of_how_well_joints_are_found(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(recipe=line.recipe(), stage="train", key="0" * 64, root=line.root)
+    generator = load_generator(open_artifact(line.path("train")))
+    val = figures(line.recipe().data, "val", 48, 32)
+    keypoints = val.keypoints.copy()
+    keypoints[1:, 1:, 2] = 0
+    monkeypatch.setattr(data, "read", lambda *_: replace(val, keypoints=keypoints))
+    (found,) = _source_joints(job, generator)
+    assert found.n == 1
+    keypoints[:, :, 2] = 0
+    assert _source_joints(job, generator) == []
+
+
 def test_latents_are_made_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = open_artifact(line.path("autoencoder"))
     job = Job(recipe=line.recipe(), stage="train", key="0" * 64, root=line.root, parent=parent)
@@ -160,6 +178,21 @@ def test_latents_are_made_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> N
     assert found.plain.shape == found.mirrored.shape == (18, 4, 6, 4)
     together = found.plain.float()
     assert abs(float(together.mean())) < 0.1 and float(together.std()) == pytest.approx(1, abs=0.1)
+
+
+def test_latents_of_other_pictures_or_of_another_precision_are_not_taken(line: Line, tmp_path: Path) -> None:
+    parent = open_artifact(line.path("autoencoder"))
+    plain = Job(recipe=line.recipe(), stage="train", key="0" * 64, root=tmp_path, parent=parent)
+    short = replace(plain, recipe=line.recipe("train.optim.precision=bf16"))
+    autoencoder, made = load_autoencoder(parent), figures(line.recipe().data, "train", 48, 32)
+    first = encode_all(plain, autoencoder, made)
+    swapped = replace(made, images=made.images[::-1].copy())  # as many, at the same places
+    other = encode_all(plain, autoencoder, swapped)
+    assert torch.equal(other.plain, first.plain.flip(0)) and not torch.equal(other.plain, first.plain)
+    halves = encode_all(short, autoencoder, made).plain
+    assert not torch.equal(halves, first.plain) and torch.allclose(halves, first.plain, atol=0.2)
+    files = sorted(path.name.split("-")[-1] for path in (tmp_path / "tiny" / "work").iterdir())
+    assert files == ["bf16.safetensors", "fp32.safetensors", "fp32.safetensors"]
 
 
 def test_the_trained_model_holds_the_autoencoder_it_was_given(line: Line) -> None:

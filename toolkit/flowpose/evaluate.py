@@ -13,6 +13,7 @@ from flowpose.comparison import (
     Draw,
     Images,
     Pairs,
+    choosing,
     copy_source,
     judge,
     measurements,
@@ -26,6 +27,8 @@ from flowpose.job import Job
 from flowpose.metrics import Scores, own_lpips, summary
 from flowpose.model.generator import Generator
 from flowpose.model.pictures import to_pictures, to_tensor
+from flowpose.optimize import own_device
+from flowpose.spec.judging import EvaluateSpec
 from flowpose.spec.manifest import Measurement
 
 __all__ = [
@@ -48,23 +51,28 @@ __all__ = [
     "validation",
 ]
 
-BATCH = 16
+BATCH, CPU = 16, torch.device("cpu")
 MIDDLES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MIDDLE = 0.5  # of a teacher whose best was not looked for
 MIDDLE_ROW, MIDDLE_METRIC = "teacher-2", "t_mid"
 
 
-def drawer(generator: Generator) -> Draw:
-    """A generator as a Draw, in batches, without gradients."""
+def drawer(generator: Generator, device: torch.device = CPU) -> Draw:
+    """A generator on the CPU as a Draw, in batches, without gradients; it is there again after each call.
+
+    On a GPU PyTorch's own settings hold: products in fp32, convolutions in TF32.
+    """
 
     @torch.no_grad()
     def draw(sources: Images, keypoints: NDArray[np.float32]) -> Images:
-        parts = range(0, len(sources), BATCH)
+        parts = [slice(i, i + BATCH) for i in range(0, len(sources), BATCH)]
+        generator.to(device)
         made = [
-            generator(to_tensor(sources[i : i + BATCH]), torch.from_numpy(keypoints[i : i + BATCH]))
+            to_pictures(generator(to_tensor(sources[i], device), torch.from_numpy(keypoints[i]).to(device)))
             for i in parts
         ]
-        return np.concatenate([to_pictures(part) for part in made])
+        generator.cpu()
+        return np.concatenate(made)
 
     return draw
 
@@ -87,7 +95,10 @@ def baselines(job: Job) -> tuple[Measurement, ...]:
 
 
 def _set(job: Job, pairs: Pairs) -> str:
-    return f"{job.set_name}/{pairs.split}"
+    """The data of measurements; pairs drawn by another seed than the default are another set, as gates compare."""
+    seed = job.recipe.evaluate.seed
+    drawn = "" if seed == EvaluateSpec().seed else f", seed {seed}"
+    return f"{job.set_name}/{pairs.split}{drawn}"
 
 
 def teacher_grid(steps: int, middle: float = MIDDLE) -> tuple[float, ...]:
@@ -98,18 +109,21 @@ def teacher_grid(steps: int, middle: float = MIDDLE) -> tuple[float, ...]:
 def teacher_rows(job: Job, teacher: Generator, middle: float = MIDDLE) -> tuple[Measurement, ...]:
     """The teacher at each number of evaluations that the recipe lists: Euler on `teacher_grid`."""
     contenders = [
-        (f"teacher-{steps}", drawer(teacher.on_grid(teacher_grid(steps, middle), "euler")))
+        (f"teacher-{steps}", drawer(teacher.on_grid(teacher_grid(steps, middle), "euler"), own_device()))
         for steps in job.recipe.evaluate.teacher_steps
     ]
     return measure(job, contenders)
 
 
 def best_middle(job: Job, teacher: Generator, candidates: Sequence[float] = MIDDLES) -> float:
-    """The candidate t_mid at which two Euler evaluations have the least mean own-LPIPS on the validation pairs."""
-    pairs = validation(job.recipe, job.data)
+    """The candidate t_mid at which two Euler evaluations have the least mean own-LPIPS on the pairs of `choosing`.
+
+    It becomes the grid that students train on, so it is not chosen on the test split.
+    """
+    pairs = choosing(job.recipe, job.data)
 
     def distance(middle: float) -> float:
-        draw = drawer(teacher.on_grid(teacher_grid(2, middle), "euler"))
+        draw = drawer(teacher.on_grid(teacher_grid(2, middle), "euler"), own_device())
         views = [judge().view(picture) for picture in draw(pairs.sources, pairs.keypoints)]
         return float(np.mean([own_lpips(a, b) for a, b in zip(views, pairs.views, strict=True)]))
 
@@ -118,7 +132,7 @@ def best_middle(job: Job, teacher: Generator, candidates: Sequence[float] = MIDD
 
 def middle_row(job: Job, middle: float) -> Measurement:
     """`teacher-2.t_mid` as the teacher's artifact keeps it."""
-    pairs = validation(job.recipe, job.data)
+    pairs = choosing(job.recipe, job.data)
     return Measurement(
         metric=MIDDLE_METRIC,
         value=middle,

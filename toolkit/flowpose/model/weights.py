@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -23,28 +22,21 @@ from flowpose.model.generator import (
     new_detail,
     student_autoencoder,
 )
+from flowpose.spec.base import records
 from flowpose.spec.recipe import (
     AutoencoderSpec,
-    BootstrapDistillation,
     Distillation,
-    FlowMapDistillation,
+    DistillSpec,
     ImageSpec,
     PretrainedAutoencoderSpec,
     TeacherFinish,
-    TrajectoryDistillation,
     TransformerSpec,
 )
 
 GENERATOR = "generator.safetensors"
 TEACHER_GRID, TEACHER_SOLVER = end_dense(8), "heun"
 STUDENT_GRID, STUDENT_SOLVER = (0.0, 1.0), "euler"
-DISTILLATIONS: Mapping[str, type[Distillation]] = MappingProxyType(
-    {
-        "trajectory": TrajectoryDistillation,
-        "bootstrap": BootstrapDistillation,
-        "flowmap": FlowMapDistillation,
-    }
-)
+DISTILLATIONS: Mapping[str, type[Distillation]] = records(DistillSpec, "method")
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -90,11 +82,12 @@ def student_spec(artifact: Artifact) -> Distillation:
     return DISTILLATIONS[part["method"]].parse(part, where)
 
 
-def take_fitting(module: nn.Module, other: nn.Module) -> None:
-    """Sets the weights of `module` that `other` has by the same name and shape; the rest stay."""
+def take_fitting(module: nn.Module, other: nn.Module) -> list[str]:
+    """Sets the weights of `module` that `other` has by the same name and shape; the names of those that stay."""
     own, there = module.state_dict(), other.state_dict()
     fits = {key: key in there and there[key].shape == own[key].shape for key in own}
     module.load_state_dict({key: there[key] if fits[key] else own[key] for key in own})
+    return [key for key in own if not fits[key]]
 
 
 def load_generator(artifact: Artifact) -> Generator:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from flowpose import data, image
 from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.data import Pictures, draw_pairs, draw_sets
-from flowpose.errors import ArtifactError, DataError
+from flowpose.errors import ArtifactError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
 from flowpose.job import SHIPPED, Job
-from flowpose.metrics import pose_accuracy
+from flowpose.metrics import comparable, pose_accuracy
 from flowpose.model.autoencoder import Autoencoder
 from flowpose.model.from_graphs import reference_weights, take_weights
 from flowpose.model.generator import Generator, build_flow
@@ -69,11 +69,16 @@ class Latents:
 
 @torch.no_grad()
 def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latents:
-    """The latents of every picture and of its mirror image, in fp16; made once for all stages of a recipe."""
-    own = next(a.key for a in (*job.fields("model")["history"],) if a.kind == "autoencoder")
-    path = job.root / job.recipe.name / "work" / f"latents-{own[:12]}.safetensors"
+    """The latents of every picture and of its mirror image, in fp16; made once for all stages of a recipe.
 
-    short = job.recipe.train.optim.precision == "bf16"  # training will see them in bf16 anyway
+    The file's name tells the autoencoder, the pictures and the precision: other ones do not take it for theirs.
+    """
+    own = next(a.key for a in (*job.fields("model")["history"],) if a.kind == "autoencoder")
+    precision = job.recipe.train.optim.precision
+    name = f"latents-{own[:12]}-{pictures.content[:12]}-{precision}.safetensors"
+    path = job.root / job.recipe.name / "work" / name
+
+    short = precision == "bf16"  # training will see them in bf16 anyway
 
     if not by_main(path.exists):
         autoencoder.to(own_device())
@@ -84,16 +89,7 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
         by_main(lambda: _write_latents(halves, path))
     with restoring(path, "holds no latents"):
         stored = load_file(path)
-        there = {len(stored["plain"]), len(stored["mirrored"])}
-    if there != {len(pictures)}:
-        raise DataError(
-            path,
-            "latents of other pictures",
-            got=sorted(there),
-            expected=len(pictures),
-            fix=f"rm {path}",
-        )
-    return Latents(pictures, stored["plain"], stored["mirrored"])
+        return Latents(pictures, stored["plain"], stored["mirrored"])
 
 
 def _write_latents(halves: dict[str, Tensor], path: Path) -> None:
@@ -251,11 +247,13 @@ def _judged(job: Job, generator: Generator) -> tuple[Measurement, ...]:
 
 @torch.no_grad()
 def _source_joints(job: Job, generator: Generator) -> list[Measurement]:
-    """PCK of the estimated joints of val pictures, over the body's 17."""
+    """PCK of the estimated joints of val pictures, over the body's 17; of the first JUDGED that have two or more."""
     if not generator.flow.source.matched:
         return []
     val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
-    part = slice(JUDGED)
+    part = [number for number, pose in enumerate(val.keypoints) if comparable(pose)][:JUDGED]
+    if not part:
+        return []
     latents = _encoded(generator.autoencoder, val.images[part], "latents, val", False).float()
     found = generator.flow.source.joints(latents).numpy()
     right = [pose_accuracy(a, b).pck for a, b in zip(found, val.keypoints[part], strict=True)]
@@ -269,15 +267,29 @@ def start_weights(job: Job, flow: nn.Module, name: str) -> None:
     """Sets the weights whose shapes fit to those of another recipe's teacher, or of one inside a shipped model.
 
     Raises:
-        ArtifactError: that teacher was not made yet, or the model's graphs do not name their weights.
+        ArtifactError: that teacher was not made yet, none of its blocks fits, or the model's graphs do not name their
+            weights.
         SpecError: no such recipe or model.
     """
     if name.startswith(SHIPPED):
         shipped = open_artifact(find("models", name.removeprefix(SHIPPED)))
         found_weights = reference_weights(shipped, "teacher")
-        take_weights(flow, {key.removeprefix("flow."): value for key, value in found_weights.items()})
+        own = {key.removeprefix("flow."): value for key, value in found_weights.items()}
+        _check_taken(flow, name, take_weights(flow, own))
         return
-    take_fitting(flow, load_generator(started(job, "train", name)).flow)
+    _check_taken(flow, name, take_fitting(flow, load_generator(started(job, "train", name)).flow))
+
+
+def _check_taken(flow: nn.Module, name: str, missing: list[str]) -> None:
+    """Raises where no layer of a block was taken: a teacher of another size would start anew and nobody be told."""
+    layers = [
+        key for key, value in flow.state_dict().items() if key.startswith("blocks.") and value.dim() > 1
+    ]
+    if not {*layers} - {*missing}:
+        raise ArtifactError(
+            f"train.start {name}", "no weight of its blocks fits", got=f"0 of {len(layers)} layers",
+            expected="a teacher of the same model.size", fix="set model.size to its size, or leave out train.start",
+        )  # fmt: skip
 
 
 @torch.no_grad()
