@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from calling import Call, caller
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 from tiny_graphs import make_artifact
 
@@ -95,8 +97,8 @@ def test_the_layers_of_the_shipped_model_add_up(flowpose: Call, tmp_path: Path) 
     assert int8["coverage"]["share"] == pytest.approx(in_codes / int8["macs"])
     inputs = sum(len(layer["input_scales"]) for layer in int8["layers"] if layer["quantized"])
     assert int8["coverage"]["boundaries"] == inputs >= int8["coverage"]["quantized_layers"] > 40
-    assert all(not refused for graph in said.json["graphs"] for refused in graph["tensorrt"].values())
-    assert {*int8["tensorrt"]} == {*OPSETS}
+    stored = {each["file"] for each in said.json["graphs"] if any(each["tensorrt"].values())}
+    assert stored == {"source.onnx", "frame.fp32.onnx"} and {*int8["tensorrt"]} == {*OPSETS}
     assert frames["fp32"]["coverage"]["share"] == 0
     check_page(Page(page.read_text("utf-8")), page.read_text("utf-8"), said.json)
 
@@ -134,9 +136,40 @@ def test_the_terminal_shows_totals_and_the_largest_layers(flowpose: Call) -> Non
     shown = " ".join(said.out.split())
     for text in ("source.onnx", *numbers, "flow.blocks.0.mlp.up", "MACs M", "kB", "TensorRT 10.3"):
         assert text in shown
+    assert "source.onnx has 54, as" in shown and "Cast of int8" in shown and "Fix: flowpose halve" in shown
     assert "flow.head" not in said.out and max(map(len, said.out.splitlines())) <= 80
     every = flowpose("inspect", NAME, "--all").out
     assert "flow.head" in every and "autoencoder.encoder.layers.0" in every and f"all {count} layers" in every
+
+
+def test_graphs_for_tensorrt_alone_are_checked_in_place_of_the_general_ones(
+    flowpose: Call, tmp_path: Path
+) -> None:
+    tiny, path = make_artifact(tmp_path / "tiny"), tmp_path / "own"
+    manifest, own = tiny.manifest, "frame.int8.gpu.onnx"
+    (frame,) = (each for each in manifest.graphs if each.precision == "int8")
+    graphs = (*manifest.graphs, frame.model_copy(update={"backend": "tensorrt", "file": own}))
+    fields = manifest.model_dump(exclude={"files", "self_sha256", "graphs"})
+    with creating(path, **fields, graphs=graphs) as draft:
+        for file in manifest.run_files():
+            (draft / file).write_bytes(tiny.file(file).read_bytes())
+        model = onnx.load(tiny.file(frame.file))
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.int8), "codes"))
+        model.graph.node.append(
+            helper.make_node("Cast", ["codes"], ["w"], name="widen", to=TensorProto.FLOAT)
+        )
+        onnx.save(model, draft / own)
+    rows = flowpose("inspect", path, "--json").json["tensorrt"]
+    assert [(each["precision"], each["rate"], each["file"]) for each in rows] == [
+        ("fp32", "source", "source.onnx"), ("fp32", "frame", "frame.fp32.onnx"),
+        ("int8", "source", "source.onnx"), ("int8", "frame", own),
+    ]  # fmt: skip
+    assert [any(each["refused"].values()) for each in rows] == [False, False, False, True]
+    shown = " ".join(flowpose("inspect", path).out.split())
+    assert f"{own} has 1, as widen: Cast of int8, got int8 to float" in shown
+    assert "The rules hold in fp32." in shown
+    shown = " ".join(flowpose("inspect", tiny.path).out.split())
+    assert "hold in every graph that it is given" in shown and "halve" not in shown
 
 
 def test_an_engine_shows_the_graphs_it_holds(flowpose: Call, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from flowpose.errors import SpecError
-from flowpose.export.tensorrt_rules import OPSETS, findings
+from flowpose.export.halves import widened
+from flowpose.export.tensorrt_rules import CAST, OPSETS, findings
 from flowpose.spec.find import shipped
 
 MODELS = shipped("models")
@@ -96,6 +97,33 @@ def test_bytes_may_only_be_cast() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("source", "to", "expected"), [
+    (TensorProto.INT8, TensorProto.FLOAT, "int8 to float"),
+    (TensorProto.FLOAT, TensorProto.INT8, "float to int8"),
+    (TensorProto.UINT8, TensorProto.FLOAT, None),
+    (TensorProto.FLOAT16, TensorProto.FLOAT, None),
+])  # fmt: skip
+@pytest.mark.parametrize("stored", ["initializer", "Constant", "input"])
+def test_a_cast_of_int8_is_not_listed(source: int, to: int, expected: str | None, stored: str) -> None:
+    value = helper.make_tensor_value_info
+    held = helper.make_tensor("codes", source, [4], [1, 2, 3, 4])
+    nodes = [helper.make_node("Cast", ["codes"], ["y"], name="widen", to=to)]
+    if stored == "Constant":
+        nodes.insert(0, helper.make_node("Constant", [], ["codes"], value=held))
+    inputs = [value("codes", source, [4])] if stored == "input" else []
+    tensors = [held] if stored == "initializer" else []
+    graph = helper.make_graph(nodes, "g", inputs, [value("y", to, [4])], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    told_of = [f"widen: {CAST}, got {expected}, expected types that the parser lists for it"] * bool(expected)
+    assert told(model) == told_of
+
+
+def test_codes_that_are_only_cast_are_found_too() -> None:
+    model = quantized()
+    model.graph.node.insert(1, helper.make_node("Cast", ["q"], ["w"], name="wide", to=TensorProto.FLOAT))
+    assert any(line.startswith(f"wide: {CAST}, got int8 to float") for line in told(model))
+
+
 def test_faults_inside_loops_are_found() -> None:
     body = quantized(operator="ConvInteger").graph
     loop = helper.make_node("Loop", ["", ""], ["z"], name="loop", body=body)
@@ -113,6 +141,11 @@ def test_an_unknown_release_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("name", "file"), GRAPHS)
-def test_the_shipped_graphs_keep_the_rules(name: str, file: str) -> None:
-    model = onnx.load(MODELS[name] / file)
-    assert {release: told(model, release) for release in OPSETS} == {release: [] for release in OPSETS}
+def test_the_shipped_graphs_keep_the_rules_once_stored_weights_are_wide(name: str, file: str) -> None:
+    model, quantizes = onnx.load(MODELS[name] / file), "int8" in file
+    for release in OPSETS:
+        found = findings(model, release)
+        assert {each.rule for each in found} == (set() if quantizes else {CAST})
+    assert {release: told(widened(model), release) for release in OPSETS} == {
+        release: [] for release in OPSETS
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flowpose.artifact import Artifact, open_artifact
 from flowpose.errors import ArtifactError, needing
+from flowpose.runtime.loading import onnx_graph, precisions
 from flowpose.spec.find import find
 from flowpose.spec.manifest import GraphSpec
 
@@ -28,7 +29,8 @@ UNITS: Mapping[str, str] = {
     "bytes": "bytes in the file: the layers' weights, biases and scales; at rate build all other constants",
     "output_bytes": "bytes of the layers' results in one run, in the graph's types",
     "share": "of the multiply-accumulates, 0..1, computed in 8 bits",
-    "tensorrt": "release -> what its ONNX parser or the rules of explicit quantization would refuse; nothing is built",
+    "tensorrt": "release -> what its ONNX parser does not list and what breaks the rules of explicit quantization; at"
+    " the top of the graphs that it is given in each precision. Nothing is built",
     "weight_scales": "what a step of a weight's 8-bit codes is worth; `first` is log10 of the first bin's lower edge,"
     " a bin is 0.1 wide",
     "input_scales": "what a step of an input's 8-bit codes is worth",
@@ -88,30 +90,51 @@ def inspect_artifact(name: str, *, everything: bool = False) -> Inspection:
             expected="graph, engine or quantized", fix=f"flowpose export {manifest.name}",
         )  # fmt: skip
     # A backend's own graph is the general one in that backend's operators.
-    found = [(spec, _read_graph(artifact, spec)) for spec in manifest.graphs if spec.backend is None]
-    plain["rates"] = [asdict(each) for each in _rates([(spec, read.body) for spec, read in found])]
-    plain["graphs"] = [_graph(artifact, spec, read) for spec, read in found]
-    tables = [_rate_table(plain), *_layer_tables(plain, manifest.precision, everything)]
+    found = [(spec, _anatomy(artifact, spec)) for spec in manifest.graphs if spec.backend is None]
+    given = _given_to_tensorrt(artifact)
+    refused = _refused(artifact, {spec.file for spec, _ in found} | {row["file"] for row in given})
+    plain["rates"] = [asdict(each) for each in _rates(found)]
+    plain["graphs"] = [_graph(artifact, spec, body, refused[spec.file]) for spec, body in found]
+    plain["tensorrt"] = [{**row, "refused": refused[row["file"]]} for row in given]
+    tables = [
+        _rate_table(plain, halves=manifest.takes_halves()),
+        *_layer_tables(plain, manifest.precision, everything),
+    ]
     return Inspection(plain, tuple(tables), f"flowpose bench {artifact.path}")
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A graph as it was read: what it is made of, and what keeps TensorRT from taking it (release -> findings)."""
-
-    body: Anatomy
-    refused: Mapping[str, list[str]]
+Refused = Mapping[str, list[str]]
+"""Release of TensorRT -> what keeps it from taking a graph."""
 
 
-def _read_graph(artifact: Artifact, spec: GraphSpec) -> _Read:
+def _anatomy(artifact: Artifact, spec: GraphSpec) -> Anatomy:
     with needing("inspect", EXTRAS):
         import onnx
 
         from flowpose.export.anatomy import anatomy
+    return anatomy(onnx.load(artifact.file(spec.file)), str(artifact.path / spec.file))
+
+
+def _given_to_tensorrt(artifact: Artifact) -> list[dict[str, Any]]:
+    """The graphs that an engine would be built of in each precision, which may be TensorRT's own."""
+    return [
+        {"precision": precision, "rate": rate, "file": onnx_graph(artifact, rate, precision, "tensorrt").file}
+        for precision in precisions(artifact.manifest)
+        for rate in ("source", "frame")
+    ]
+
+
+def _refused(artifact: Artifact, files: Iterable[str]) -> dict[str, Refused]:
+    """File of a graph -> what each release of TensorRT has against it."""
+    with needing("inspect", EXTRAS):
+        import onnx
+
         from flowpose.export.tensorrt_rules import OPSETS, findings
-    model = onnx.load(artifact.file(spec.file))
-    refused = {release: [str(each) for each in findings(model, release)] for release in OPSETS}
-    return _Read(anatomy(model, str(artifact.path / spec.file)), refused)
+    models = {file: onnx.load(artifact.file(file)) for file in files}
+    return {
+        file: {release: [str(each) for each in findings(model, release)] for release in OPSETS}
+        for file, model in models.items()
+    }
 
 
 def _read_scales(artifact: Artifact) -> list[dict[str, Any]]:
@@ -159,13 +182,13 @@ def _rates(found: Sequence[tuple[GraphSpec, Anatomy]]) -> list[Rate]:
     return build + runs
 
 
-def _graph(artifact: Artifact, spec: GraphSpec, read: _Read) -> dict[str, Any]:
+def _graph(artifact: Artifact, spec: GraphSpec, body: Anatomy, refused: Refused) -> dict[str, Any]:
     """A graph as JSON data: its layers in the order in which they run."""
-    size, body = artifact.file(spec.file).stat().st_size, read.body
+    size = artifact.file(spec.file).stat().st_size
     layers = [{**asdict(layer), "quantized": layer.quantized} for layer in body.layers]
     about = {"rate": spec.name, "precision": spec.precision, "file": spec.file, "file_bytes": size}
     cover = asdict(body.coverage)
-    return {**about, "macs": body.macs, "coverage": cover, "tensorrt": read.refused, "layers": layers}
+    return {**about, "macs": body.macs, "coverage": cover, "tensorrt": refused, "layers": layers}
 
 
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
@@ -256,23 +279,27 @@ def _table(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, An
     return table
 
 
-def _rate_table(plain: Mapping[str, Any]) -> Table:
+def _rate_table(plain: Mapping[str, Any], *, halves: bool) -> Table:
     title = f"{plain['name']}, {plain['kind']}: what each rate costs"
-    return _table(title, RATE_COLUMNS, plain["rates"], f"{RATE_LEGEND} {_tensorrt(plain['graphs'])}")
+    return _table(
+        title, RATE_COLUMNS, plain["rates"], f"{RATE_LEGEND} {_tensorrt(plain, halves=halves)}".rstrip()
+    )
 
 
-def _tensorrt(graphs: Sequence[Mapping[str, Any]]) -> str:
-    """What the rules of TensorRT say of all graphs, in a sentence."""
-    refusals = [
-        f"{graph['file']} ({release}): {finding}"
-        for graph in graphs
-        for release, found in graph["tensorrt"].items()
-        for finding in found
-    ]
-    if not refusals:
-        releases = ", ".join(graphs[0]["tensorrt"])
-        return f"TensorRT {releases}: operators, opset and the rules of explicit quantization hold in every graph."
-    return f"TensorRT would refuse {len(refusals)}: {'; '.join(refusals[:3])}"
+def _tensorrt(plain: Mapping[str, Any], *, halves: bool) -> str:
+    """What the rules of TensorRT say of the graphs that it is given, and whether `flowpose halve` mends it."""
+    rows = plain["tensorrt"]
+    releases = f"TensorRT {', '.join(rows[0]['refused'])}" if rows else ""
+    worst = {row["file"]: max(row["refused"].values(), key=len) for row in rows}
+    broken = {file: found for file, found in worst.items() if found}
+    if not broken:
+        rules = "operators, types, opset and the rules of explicit quantization"
+        return f"{releases}: {rules} hold in every graph that it is given." if rows else ""
+    kept = {row["precision"] for row in rows} - {row["precision"] for row in rows if row["file"] in broken}
+    told = "; ".join(f"{file} has {len(found)}, as {found[0]}" for file, found in broken.items())
+    good = f" The rules hold in {', '.join(sorted(kept))}." if kept else ""
+    mend = f" Fix: flowpose halve {plain['path']}" if halves else ""
+    return f"{releases}: may refuse what its parser does not list: {told}.{good}{mend}"
 
 
 def _layer_tables(plain: Mapping[str, Any], precision: str | None, everything: bool) -> list[Table]:

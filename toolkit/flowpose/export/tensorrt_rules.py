@@ -4,6 +4,10 @@ What an engine needs is known before a device is at hand: the operators and opse
 (onnx-tensorrt, docs/operators.md of each release; an operator counts from the first release that lists it), and the
 rules for Q/DQ in strongly typed networks (TensorRT documentation, Quantize, Dequantize and Explicit Quantization):
 scales are positive constants, zero points zero, codes int8, weights may have a scale a channel, activations one scale.
+Of the types that operators are listed with, only what export can miss is checked: a Cast of int8, as stored weights
+have it, is in the list of 9.2 and not in those of 10.15 and 11.2 (FP32, FP16, BF16, INT32, INT64, UINT8, BOOL); none
+between was looked at. The documentation of TensorRT's own Cast layer (10.6) has int8: a release may take it all the
+same.
 It says that the parser has no reason to refuse, not that an engine was built.
 """
 
@@ -38,6 +42,9 @@ LISTED = frozenset(
 )
 """Operators that the ONNX parsers of 10.3 and later list."""
 
+CAST = "Cast of int8"
+"""The rule that graphs with stored weights break, and those of `flowpose halve` keep."""
+
 OPSETS: Mapping[str, tuple[int, int]] = MappingProxyType({"10.3": (9, 20), "10.16": (9, 24), "11": (9, 24)})
 """Release -> first and last opset. 10.15's page says 24 and so does 11.2's; JetPack 6.2 has 10.3, JetPack 7.2 10.16."""
 
@@ -62,6 +69,19 @@ class _Graph:
         self.graph = graph
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.producer = {name: node for node in graph.node for name in node.output}
+        declared = {
+            value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)
+        }
+        self.types = declared | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+    def type(self, name: str) -> int:
+        """The element type of a tensor, UNDEFINED where the graph does not say it."""
+        node = self.producer.get(name)
+        if node is not None and node.op_type == "Constant":
+            return int(node.attribute[0].t.data_type)
+        if node is not None and node.op_type == Q and len(node.input) > 2:
+            return self.type(node.input[2])
+        return int(self.types.get(name, TensorProto.UNDEFINED))
 
     def constant(self, name: str) -> NDArray[np.generic] | None:
         """The values of a constant, None for anything that is computed."""
@@ -151,6 +171,17 @@ def _bytes(graph: _Graph, node: onnx.NodeProto) -> Iterator[tuple[str, str, str]
         yield "uint8 output", node.op_type, "Cast"
 
 
+def _casts(graph: _Graph, node: onnx.NodeProto) -> Iterator[tuple[str, str, str]]:
+    """TensorRT widens int8 by DequantizeLinear alone."""
+    if node.op_type != "Cast":
+        return
+    to = next(each.i for each in node.attribute if each.name == "to")
+    kinds = [graph.type(node.input[0]), to]
+    if TensorProto.INT8 in kinds:
+        names = [TensorProto.DataType.Name(kind).lower() for kind in kinds]
+        yield CAST, " to ".join(names), "types that the parser lists for it"
+
+
 def _scales(graph: _Graph, node: onnx.NodeProto) -> Iterator[tuple[str, str, str]]:
     if node.op_type not in (Q, DQ):
         return
@@ -194,4 +225,4 @@ def _pairs(graph: _Graph, node: onnx.NodeProto) -> Iterator[tuple[str, str, str]
             yield "weight's axis", str(own), str(axis)
 
 
-RULES: Sequence[Rule] = (_operators, _bytes, _scales, _zero_points, _pairs)
+RULES: Sequence[Rule] = (_operators, _bytes, _casts, _scales, _zero_points, _pairs)
