@@ -169,7 +169,10 @@ def _network(builder: Any, graph: Path, log: BuildLog) -> tuple[Any, Any]:
         what = "\n  ".join(
             [f"TensorRT {trt.__version__} does not take the graph", *(problems or [log.errors()])]
         )
-        raise BackendError(graph, what, fix=log.where())
+        halve = (
+            "flowpose halve MODEL on a workstation, if it keeps weights in a byte (flowpose inspect tells)"
+        )
+        raise BackendError(graph, what, fix=f"{halve}; {log.where()}")
     return network, parser
 
 
