@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from flowpose.artifact import (
     stage_key,
 )
 from flowpose.errors import ArtifactError, IntegrityError, SpecError
-from flowpose.half_made import sweep
+from flowpose.half_made import replace_file, replacing, sweep
 
 KEY = stage_key(None, "train", {"iterations": 3})
 FIELDS: dict[str, Any] = {
@@ -425,3 +426,15 @@ def test_a_child_inherits_the_history(tmp_path: Path) -> None:
     assert [ancestor.kind for ancestor in history] == ["model", "student"]
     assert history[0].measurements[0].value == 20.5
     assert history[0].stage == {"iterations": 3}
+
+
+def test_a_replaced_file_keeps_its_mode_and_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "new folder" / "page.html"
+    replace_file(file, memoryview(b"first"))
+    file.chmod(0o600)
+    replace_file(file, b"second")
+    assert file.read_bytes() == b"second" and file.stat().st_mode & 0o777 == 0o600
+    with suppress(ZeroDivisionError), replacing(file) as part:
+        part.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert file.read_bytes() == b"second" and list(file.parent.iterdir()) == [file]

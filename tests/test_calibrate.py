@@ -216,7 +216,7 @@ def test_a_half_written_lock_is_never_left(work: Path, monkeypatch: pytest.Monke
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(locks.os, "fsync", full)
+    monkeypatch.setattr(locks.half_made.os, "fsync", full)
     with pytest.raises(DataError, match=r"dolls\.json: cannot be written"):
         calibrate_set("dolls.yaml", size=SIZE)
     assert lock.read_bytes() == whole and [path.name for path in lock.parent.iterdir()] == ["dolls.json"]

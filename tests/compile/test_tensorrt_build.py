@@ -17,7 +17,7 @@ from fake_tensorrt.machine import Machine
 from onnx import TensorProto, helper
 from tiny_graphs import save_frame
 
-from flowpose.errors import BackendError
+from flowpose.errors import BackendError, DeviceError
 
 MB = 1024  # kB, the unit of /proc/meminfo
 
@@ -337,6 +337,15 @@ def test_too_little_memory_is_told_before_the_build(
         workspace(asked, gpu(), free_memory(memory(tmp_path, ram, swap)))
     for advice in ("swap", "desktop", "workspace_mb"):
         assert advice in str(error.value.fix)
+
+
+def test_a_kernel_that_does_not_tell_the_free_memory_is_an_error(machine: Machine, tmp_path: Path) -> None:
+    from flowpose.compile.tensorrt_memory import free_memory
+
+    told = memory(tmp_path, 2_600, 0)
+    told.write_text(told.read_text().replace("MemAvailable", "MemUsable"))
+    with pytest.raises(DeviceError, match="lacks lines, got MemAvailable"):
+        free_memory(told)
 
 
 def test_a_discrete_gpu_has_memory_of_its_own(machine: Machine, tmp_path: Path) -> None:

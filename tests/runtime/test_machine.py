@@ -92,6 +92,15 @@ def test_the_driver_is_named_where_the_kernel_tells_it(board: Path) -> None:
         driver_identity()
 
 
+def test_the_memory_of_a_machine_is_what_the_kernel_tells(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "MEMINFO", board / "MEMINFO")
+    assert machine.machine().memory_mb == 0
+    (board / "MEMINFO").write_text("MemTotal:        7802848 kB\nMemFree:          100 kB\n")
+    assert machine.machine().memory_mb == 7619, "an old kernel does not tell what is available"
+
+
 def test_a_processor_is_known_by_its_name_and_instructions(board: Path) -> None:
     cpuinfo = board / "CPUINFO"
     cpuinfo.write_text(CPU.format(flags="fpu avx2 avx512f"))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from .errors import ArtifactError, FlowposeError
 
@@ -195,20 +195,40 @@ def move(folder: Path, path: Path) -> None:
     flush(path.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file in one step: its name is always on a whole one; missing folders are made.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path to write to, beside `path`, and puts the file in its place in one step when the block ends.
+
+    Missing folders are made, and a file that is replaced leaves its mode to the new one. A block that fails leaves what
+    was there, and nothing beside it.
 
     Raises:
-        OSError: it cannot be written; what was there before is there still, and nothing beside it.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        part.write_bytes(data)
+        yield part
+        if path.exists():
+            shutil.copymode(path, part)
         os.replace(part, path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: Any) -> None:
+    """Writes a file in one step: its name is always on a whole one; missing folders are made.
+
+    Args:
+        path: replaced if it exists.
+        data: bytes or what has a buffer of them.
+
+    Raises:
+        OSError: it cannot be written; what was there before is there still, and nothing beside it.
+    """
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from flowpose.compile.building import Say
 from flowpose.errors import BackendError
+from flowpose.half_made import replace_file
 from flowpose.runtime.tensorrt_library import Log
 
 
@@ -49,13 +49,9 @@ def write_whole(path: Path, data: Any) -> None:
     Raises:
         BackendError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        replace_file(path, data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise BackendError(path, f"cannot be written ({error.strerror})", fix="room on the disk") from error
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpose.errors import BackendError
+from flowpose.kernel_files import memory_lines
 from flowpose.runtime.cuda import Gpu
 from flowpose.runtime.machine import MEMINFO
 
@@ -34,12 +35,14 @@ class Free:
 
 
 def free_memory(meminfo: Path = MEMINFO) -> Free | None:
-    """Returns the CPU's free memory, None where the system does not tell (it is no Linux)."""
+    """Returns the CPU's free memory, None where the system does not tell (it is no Linux).
+
+    Raises:
+        DeviceError: the file lacks a line.
+    """
     if not meminfo.exists():
         return None
-    rows = (line.split() for line in meminfo.read_text().splitlines())
-    kilobytes = {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) > 1}
-    return Free(kilobytes["MemAvailable"] // 1024, kilobytes["SwapFree"] // 1024)
+    return Free(*memory_lines(meminfo.read_text(), "MemAvailable", "SwapFree"))
 
 
 def workspace(asked_mb: int | None, gpu: Gpu, free: Free | None) -> int:

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowpose import kernel_files
 from flowpose.device.files import ROOT, read
 from flowpose.errors import DeviceError
+from flowpose.kernel_files import CPUINFO
 
-CPUINFO = "proc/cpuinfo"
 STATUS = "proc/self/status"
 GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 BYTE_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
@@ -44,18 +45,15 @@ def parse_cpuinfo(text: str) -> tuple[str, int, tuple[str, ...] | None]:
     Raises:
         DeviceError: it has no processor.
     """
-    fields: dict[str, str] = {}
-    cores = 0
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields[key.strip()] = value.strip()
-            cores += key.strip() == "processor"
-    if not cores:
+    found = kernel_files.parse_cpuinfo(text)
+    if not found.cores:
         raise DeviceError(CPUINFO, "lists no processor", got=repr(text[:40]), expected="processor : 0")
-    listed = fields.get("flags", fields.get("Features"))
-    products = None if listed is None else tuple(each for each in BYTE_PRODUCTS if each in listed.split())
-    return fields.get("model name", ""), cores, products
+    listed = found.instructions
+    return (
+        found.name,
+        found.cores,
+        None if listed is None else tuple(each for each in BYTE_PRODUCTS if each in listed),
+    )
 
 
 def parse_cores(text: str) -> int:

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flowpose.device.files import ROOT, listed, number, read, read_number
-from flowpose.errors import DeviceError
+from flowpose.kernel_files import MEMINFO, memory_lines
 from flowpose.nvidia_files import DRIVER, parse_driver
 
-MEMINFO = "proc/meminfo"
 TPC_MASK = (
     "sys/devices/platform/gpu.0/tpc_pg_mask",
     "sys/devices/gpu.0/tpc_pg_mask",
 )  # kernels of JetPack 6+ and 5
 GPU_FOLDERS = re.compile(r"[0-9a-f]+\.(gpu|ga10b|gv11b)|gpu-gpc-\d+")  # under devfreq: Orin, Xavier, Thor
 CHANNELS = (1, 2, 3)  # of an INA3221 power monitor
-
-_MEMORY = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,7 @@ class Memory:
 
 def parse_meminfo(text: str) -> Memory:
     """Returns the memory of a /proc/meminfo; DeviceError where one of the four lines that it needs is missing."""
-    found = {name: int(kilobytes) // 1024 for name, kilobytes in _MEMORY.findall(text)}
-    wanted = ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree")
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise DeviceError(MEMINFO, "lacks lines", got=", ".join(missing), expected="MemTotal: 7800000 kB")
-    return Memory(*(found[name] for name in wanted))
+    return Memory(*memory_lines(text, "MemTotal", "MemAvailable", "SwapTotal", "SwapFree"))
 
 
 def memory(root: Path = ROOT) -> Memory | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowpose import half_made
 from flowpose.errors import DataError, SpecError
 from flowpose.quantize.strata import AXES, strata
 from flowpose.spec.base import canonical
@@ -99,18 +98,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with half_made.replacing(path) as partial:
             yield partial
-            if path.exists():
-                shutil.copymode(path, partial)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+            half_made.flush(partial)
     except OSError as error:
         raise DataError(path, f"cannot be written ({error})", fix="choose a place that can be") from error
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import flowpose
+from flowpose.kernel_files import Cpuinfo, parse_cpuinfo, parse_meminfo
 from flowpose.nvidia_files import asked_mode, parse_driver, parse_status
 from flowpose.runtime.backend import ARCHITECTURES, available_threads
 
@@ -89,21 +90,16 @@ def cpu_identity() -> dict[str, str]:
 
     The latter is a digest of the instructions that /proc/cpuinfo lists, in any order; left out where it lists none.
     """
-    found: set[str] = set()
-    for line in CPUINFO.read_text().splitlines() if CPUINFO.exists() else ():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):  # of x86, of ARM
-            found.update(value.split())
-    digest = hashlib.sha256(" ".join(sorted(found)).encode()).hexdigest()[:16]
+    found = _cpuinfo().instructions
+    digest = hashlib.sha256(" ".join(sorted(found or ())).encode()).hexdigest()[:16]
     return {"cpu": cpu_model(), **({"cpu_flags": digest} if found else {})}
 
 
 def cpu_model() -> str:
     """Returns the processor's name, from /proc/cpuinfo, or the board's where that has none (ARM)."""
-    for line in CPUINFO.read_text().splitlines() if CPUINFO.exists() else ():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
+    name = _cpuinfo().name
+    if name:
+        return name
     if BOARD.exists():
         return BOARD.read_text().strip("\0 \n")
     return platform.processor() or platform.machine()
@@ -121,7 +117,7 @@ def peak_memory_mb() -> float:
 
     Linux gives a child the getrusage peak of the process that started it, so /proc is asked there.
     """
-    for line in STATUS.read_text().splitlines() if STATUS.exists() else ():
+    for line in _text(STATUS).splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -136,7 +132,13 @@ def _version(tool: str) -> str:
 
 
 def _memory() -> int:
-    for line in MEMINFO.read_text().splitlines() if MEMINFO.exists() else ():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) // 1024
-    return 0
+    return parse_meminfo(_text(MEMINFO)).get("MemTotal", 0)
+
+
+def _cpuinfo() -> Cpuinfo:
+    return parse_cpuinfo(_text(CPUINFO))
+
+
+def _text(file: Path) -> str:
+    """A file of /proc; empty where there is none, for not every system has them."""
+    return file.read_text() if file.exists() else ""
