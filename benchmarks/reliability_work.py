@@ -19,7 +19,7 @@ from reliability_tally import FAULTS, Lost, Tally
 WORK: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "checkpoint.pt": ("regressor", "work/regressor-*/checkpoint.pt"),
-        "trajectories.pt": ("distill", "work/distill-*/trajectories.pt"),
+        "trajectories.pt": ("distill", "work/distill-*/trajectories-*.pt"),
         "latents.safetensors": ("regressor", "work/latents-*.safetensors"),
         "features.safetensors": ("teacher_finish", "work/features-*/features.safetensors"),
     }

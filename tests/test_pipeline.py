@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from micro_line import STAGES, Line, Pretence, environment, micro_recipe
 
-from flowpose import pipeline
+from flowpose import image, pipeline
 from flowpose.artifact import open_artifact
 from flowpose.errors import GateFailed, IntegrityError, MissingDependency, SpecError
 from flowpose.gates import Case, judged, measured
-from flowpose.job import COMPARED, ORDER, stage_keys
+from flowpose.job import COMPARED, FITTED, ORDER, _digest, stage_keys
 from flowpose.pipeline import MAKERS, Run, maker
 from flowpose.spec.judging import Gate
 from flowpose.spec.reading import load_calibration, load_target
@@ -213,6 +214,19 @@ def pretending(monkeypatch: pytest.MonkeyPatch, **further: Any) -> Pretence:
     return pretence
 
 
+def write_crowd(root: Path) -> None:
+    """Two pictures of one person in each of train and val, in the people format."""
+    for split in ("train", "val"):
+        images, annotations = [], []
+        for number in range(2):
+            image.write(root / split / f"{number}.png", np.full((48, 32, 3), 90 + number, np.uint8))
+            images.append({"id": number, "file_name": f"{number}.png", "height": 48, "width": 32})
+            triples = [value for joint in range(17) for value in (9.5 + joint / 2, 8 + 2 * joint, 2)]
+            annotations.append({"image_id": number, "identity": split, "keypoints": triples})
+        coco = {"images": images, "annotations": annotations}
+        (root / split / "annotations.json").write_text(json.dumps(coco))
+
+
 def run_of(folder: Path, *overrides: str, gates: tuple[Gate, ...] = (), **fields: Any) -> Run:
     recipe: Recipe = micro_recipe(folder, *overrides).model_copy(update={"gates": gates})
     return Run(recipe=recipe, root=folder / "out", **fields)
@@ -273,6 +287,52 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert [each for each, _ in pretence.asked] == list(ORDER[ORDER.index(stage) :])
     assert [each.stage for each in done if each.skipped] == before[:-1]
     assert list((tmp_path / "out").rglob(".*.partial")) == []
+
+
+def test_data_that_were_mended_since_are_told_and_nothing_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretence, told = pretending(monkeypatch), list[str]()
+    write_crowd(tmp_path / "crowd")
+
+    def again() -> list[str]:
+        told.clear()
+        pretence.asked.clear()
+        _digest.cache_clear()  # as in another process
+        run_of(tmp_path, "data={source: folder, path: crowd}", data=(tmp_path,), say=told.append).stages()
+        return [text for text in told if "other data" in text]
+
+    assert again() == again() == [] and not pretence.asked
+    joints = tmp_path / "crowd" / "train" / "annotations.json"
+    joints.write_text(joints.read_text().replace("9.5", "9.25"))
+    lines = again()
+    assert not pretence.asked and len(lines) == len(FITTED)
+    assert re.fullmatch(
+        r"\[1/8\] autoencoder  learnt from other data, sha256 \w{12}, today's is \w{12}; "
+        rf"for today's: another --out, or rm -r {tmp_path}/out/tiny",
+        lines[0],
+    )
+
+
+def test_pairs_that_cannot_be_judged_stop_a_run_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretence, folder = pretending(monkeypatch), tmp_path / "crowd"
+    write_crowd(folder)
+    own = run_of(tmp_path, "data={source: folder, path: crowd}", data=(tmp_path,))
+    file = folder / "val" / "annotations.json"
+    whole = file.read_text()
+    coco = json.loads(whole)
+    for each in coco["annotations"]:
+        each["keypoints"] = [9, 9, 2, *[0] * 48]
+    file.write_text(json.dumps(coco))
+    with pytest.raises(PoseError, match=r"val, val/\d\.png: true keypoints: too few joints, got 1"):
+        own.stages()
+    assert not pretence.asked
+    file.write_text(whole)
+    own.stages()
+    file.unlink()
+    assert all(each.skipped for each in own.stages()), "what is there needs no pairs"
 
 
 BETTER = Gate(stage="distill", metric="student-1.own_lpips", max=1.0, of="l1.own_lpips")

@@ -114,3 +114,16 @@ def test_training_draws_published_pairs_alone_and_evenly() -> None:
     assert all(abs(count - 1000) < 150 for count in drawn.values())
     assert (targets[sources == 0, 0] != targets[sources == 0, 1]).all(), "another target of the same source"
     assert (targets[sources == 4] == 1).all(), "repeated where there is no other"
+
+
+def test_content_is_all_that_training_draws_from() -> None:
+    made = pictures()
+    turned, joints = made.images.copy(), made.keypoints.copy()
+    turned[3, 0, 0], joints[3, 5, 0] = 1, 1
+    pairs = np.array([[0, 1]])
+    others = (
+        {"images": turned}, {"keypoints": joints}, {"identities": made.identities + 1}, {"pairs": pairs},
+        {"digests": ("0",) * len(made)},
+    )  # fmt: skip
+    assert len({made.content, *(replace(made, **each).content for each in others)}) == 1 + len(others)
+    assert pictures().content == made.content == replace(made, names=("x",) * len(made), split="val").content

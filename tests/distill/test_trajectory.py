@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flowpose.distill import trajectory as module
 from flowpose.distill.student import Made, Setting, pictures_of
-from flowpose.distill.trajectory import TRAJECTORIES, Trajectory, draw_to_solve, teacher_ends
+from flowpose.distill.trajectory import Trajectory, draw_to_solve, teacher_ends, trajectories
 from flowpose.flow import end_dense
 from flowpose.model.generator import Generator
 from flowpose.optimize import Draw
@@ -78,16 +78,25 @@ def test_end_points_go_on_where_they_were_stopped(base: Setting, monkeypatch: py
 
 def test_solved_end_points_are_read_back(base: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Trajectory(base)
-    assert (base.job.work / TRAJECTORIES).is_file() and first.points is not None
+    assert trajectories(base).is_file() and first.points is not None
     monkeypatch.setattr(Generator, "latents", None)
     again = Trajectory(base)
     assert again.points is not None and torch.equal(again.points.ends, first.points.ends)
 
 
+def test_end_points_of_other_pictures_are_not_taken(base: Setting) -> None:
+    first, spec = teacher_ends(base, solving()), solving()
+    keypoints = base.latents.pictures.keypoints + np.float32([3, 0, 0])  # as if joints had been mended
+    pictures = replace(base.latents.pictures, keypoints=keypoints)
+    mended = teacher_ends(replace(base, latents=replace(base.latents, pictures=pictures)), spec)
+    assert not np.array_equal(mended.keypoints, first.keypoints) and not torch.equal(mended.ends, first.ends)
+    assert torch.equal(teacher_ends(base, spec).ends, first.ends)
+
+
 def test_without_a_solved_share_nothing_is_solved(base: Setting) -> None:
     method = Trajectory(replace(base, spec=solving(solved=0.0)))
     batch = method.draw(np.random.default_rng(0), 5)
-    assert not (base.job.work / TRAJECTORIES).exists()
+    assert not trajectories(base).exists()
     assert len(batch.source) == len(batch.truth) == 5 and not len(batch.ends)
     made = Made(torch.zeros(5), torch.zeros(5))
     assert method.losses(nn.Identity(), batch, made, Draw.at(0, 0)) == {}

@@ -21,7 +21,7 @@ from flowpose.distill.adversarial import Adversarial
 from flowpose.distill.compared import Compared, carried_loss, truth_losses, weighted
 from flowpose.distill.student import Learner, made_by
 from flowpose.distill.teacher import Painter, solved_conditions, teacher_spec, with_detail
-from flowpose.distill.trajectory import CHUNK, TRAJECTORIES, teacher_ends
+from flowpose.distill.trajectory import CHUNK, teacher_ends, trajectories
 from flowpose.errors import DataError
 from flowpose.optimize import CHECKPOINT, Draw, Losses, Task, run
 from flowpose.pipeline import Run
@@ -162,7 +162,7 @@ def ends(folder: Path) -> None:
     made = setting(folder / f"ends-{current().world}", distillation("trajectory", pairs=2 * CHUNK + 4))
     solved = teacher_ends(made, made.spec).ends
     agree("ends", solved.tolist())
-    path = made.job.work / TRAJECTORIES
+    path = trajectories(made)
 
     def all_but_one() -> None:
         torch.save({"ends": torch.load(path, weights_only=True)["ends"][:1]}, path)

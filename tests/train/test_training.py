@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,21 @@ def test_latents_are_made_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> N
     assert found.plain.shape == found.mirrored.shape == (18, 4, 6, 4)
     together = found.plain.float()
     assert abs(float(together.mean())) < 0.1 and float(together.std()) == pytest.approx(1, abs=0.1)
+
+
+def test_latents_of_other_pictures_or_of_another_precision_are_not_taken(line: Line, tmp_path: Path) -> None:
+    parent = open_artifact(line.path("autoencoder"))
+    plain = Job(recipe=line.recipe(), stage="train", key="0" * 64, root=tmp_path, parent=parent)
+    short = replace(plain, recipe=line.recipe("train.optim.precision=bf16"))
+    autoencoder, made = load_autoencoder(parent), figures(line.recipe().data, "train", 48, 32)
+    first = encode_all(plain, autoencoder, made)
+    swapped = replace(made, images=made.images[::-1].copy())  # as many, at the same places
+    other = encode_all(plain, autoencoder, swapped)
+    assert torch.equal(other.plain, first.plain.flip(0)) and not torch.equal(other.plain, first.plain)
+    halves = encode_all(short, autoencoder, made).plain
+    assert not torch.equal(halves, first.plain) and torch.allclose(halves, first.plain, atol=0.2)
+    files = sorted(path.name.split("-")[-1] for path in (tmp_path / "tiny" / "work").iterdir())
+    assert files == ["bf16.safetensors", "fp32.safetensors", "fp32.safetensors"]
 
 
 def test_the_trained_model_holds_the_autoencoder_it_was_given(line: Line) -> None:

@@ -162,8 +162,18 @@ class Run:
         artifact = made or open_artifact(found or job.path)
         seconds = time.perf_counter() - begun
         self._tell(f"{title}  {job.key[:12]}  {'there, skipped' if found else f'made in {seconds:.1f} s'}")
+        if found and current().main:
+            self._tell_data(title, artifact)
         artifact = self._settled(job.stage, artifact, before)
         return Done(stage=job.stage, artifact=artifact, skipped=bool(found), seconds=seconds)
+
+    def _tell_data(self, title: str, artifact: Artifact) -> None:
+        """Says where what is there learnt from other data than today's: its key does not tell (see `data_digest`)."""
+        then = artifact.manifest.stage.get("data_digest")
+        now = data_digest(self.recipe, "train", self.data) if then else None
+        if then and now and now != then:
+            fix = f"for today's: another --out, or rm -r {artifact.path.parent}"
+            self.say(f"{title}  learnt from other data, sha256 {then[:12]}, today's is {now[:12]}; {fix}")
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:

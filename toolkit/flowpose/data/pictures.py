@@ -74,6 +74,14 @@ class Pictures:
         return content_digest(np.ascontiguousarray(self.images[number]).tobytes(), self.keypoints[number])
 
     @cached_property
+    def content(self) -> str:
+        """sha256 of all that training draws from: each picture's `digest`, in their order, who is who, and the pairs."""
+        found = hashlib.sha256("".join(map(self.digest, range(len(self)))).encode())
+        for numbers in (self.identities, self.pairs):
+            found.update(b"" if numbers is None else np.asarray(numbers, "<i8").tobytes())
+        return found.hexdigest()
+
+    @cached_property
     def partners(self) -> Mapping[int, NDArray[np.int64]]:
         """The targets of each source of `pairs`; nothing where there are none."""
         if self.pairs is None or not len(self.pairs):

@@ -36,7 +36,6 @@ from flowpose.train.teacher import Latents
 
 CHUNK = 16  # conditions solved at once
 SAVED = 8  # chunks between two looks at the disk
-TRAJECTORIES = "trajectories.pt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +81,13 @@ def draw_to_solve(latents: Latents, spec: TrajectoryDistillation, train: TrainSp
 
 @torch.no_grad()
 def teacher_ends(setting: Setting, spec: TrajectoryDistillation) -> EndPoints:
-    """The teacher's end points; kept in the work folder chunk by chunk, so a killed run goes on.
+    """The teacher's end points; kept in the work folder chunk by chunk, so a killed run on the same pictures goes on.
 
     Several processes solve a chunk each at a time.
     """
     job, latents = setting.job, setting.latents
     drawn = draw_to_solve(latents, spec, job.recipe.train)
-    path = job.work / TRAJECTORIES
+    path = trajectories(setting)
     there: list[Tensor] = by_main(lambda: _kept(path))
     device, chunks = own_device(), -(-len(drawn.sources) // CHUNK)
     solver = setting.teacher.on_grid(end_dense(spec.intervals), "heun").to(device)
@@ -105,6 +104,11 @@ def teacher_ends(setting: Setting, spec: TrajectoryDistillation) -> EndPoints:
             saved = len(done)
     setting.teacher.cpu()
     return replace(drawn, ends=torch.cat(done))
+
+
+def trajectories(setting: Setting) -> Path:
+    """Where end points are kept; the name tells the pictures that their conditions are drawn from."""
+    return setting.job.work / f"trajectories-{setting.latents.pictures.content[:12]}.pt"
 
 
 def _kept(path: Path) -> list[Tensor]:

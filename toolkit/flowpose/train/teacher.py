@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flowpose import data, image
 from flowpose.artifact import Artifact, creating, open_artifact
 from flowpose.data import Pictures, draw_pairs, draw_sets
-from flowpose.errors import ArtifactError, DataError
+from flowpose.errors import ArtifactError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
 from flowpose.job import SHIPPED, Job
@@ -69,11 +69,16 @@ class Latents:
 
 @torch.no_grad()
 def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latents:
-    """The latents of every picture and of its mirror image, in fp16; made once for all stages of a recipe."""
-    own = next(a.key for a in (*job.fields("model")["history"],) if a.kind == "autoencoder")
-    path = job.root / job.recipe.name / "work" / f"latents-{own[:12]}.safetensors"
+    """The latents of every picture and of its mirror image, in fp16; made once for all stages of a recipe.
 
-    short = job.recipe.train.optim.precision == "bf16"  # training will see them in bf16 anyway
+    The file's name tells the autoencoder, the pictures and the precision: other ones do not take it for theirs.
+    """
+    own = next(a.key for a in (*job.fields("model")["history"],) if a.kind == "autoencoder")
+    precision = job.recipe.train.optim.precision
+    name = f"latents-{own[:12]}-{pictures.content[:12]}-{precision}.safetensors"
+    path = job.root / job.recipe.name / "work" / name
+
+    short = precision == "bf16"  # training will see them in bf16 anyway
 
     if not by_main(path.exists):
         autoencoder.to(own_device())
@@ -84,16 +89,7 @@ def encode_all(job: Job, autoencoder: Autoencoder, pictures: Pictures) -> Latent
         by_main(lambda: _write_latents(halves, path))
     with restoring(path, "holds no latents"):
         stored = load_file(path)
-        there = {len(stored["plain"]), len(stored["mirrored"])}
-    if there != {len(pictures)}:
-        raise DataError(
-            path,
-            "latents of other pictures",
-            got=sorted(there),
-            expected=len(pictures),
-            fix=f"rm {path}",
-        )
-    return Latents(pictures, stored["plain"], stored["mirrored"])
+        return Latents(pictures, stored["plain"], stored["mirrored"])
 
 
 def _write_latents(halves: dict[str, Tensor], path: Path) -> None:
