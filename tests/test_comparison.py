@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from quantize.tiny_student import recipe
@@ -10,18 +13,20 @@ from flowpose import comparison
 from flowpose.comparison import (
     Motion,
     Pairs,
+    choosing,
     copy_source,
     in_motion,
     jitter,
     measurements,
     motions_of,
+    pairs_of,
     row,
     scores_of,
     truth_row,
     validation,
 )
-from flowpose.data import Pictures, read
-from flowpose.errors import DataError
+from flowpose.data import Pictures, draw_pairs, read
+from flowpose.errors import DataError, PoseError
 from flowpose.metrics import summary
 
 SPEC = recipe("evaluate.pairs=4", "evaluate.split=val")
@@ -40,6 +45,38 @@ def test_pairs_are_the_same_for_every_stage_and_run(pairs: Pairs, monkeypatch: p
     monkeypatch.setattr(comparison.data, "read", None)
     assert validation(SPEC, ()) is again, "drawn once a process"
     assert len(again) == 4 and again.split == "val"
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_a_pair_that_cannot_be_judged_is_named_before_anything_is_drawn(
+    given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = read(SPEC.data, SPEC.image, "val")
+    broken = pictures.keypoints.copy()
+    _, target = next(iter(draw_pairs(pictures, 4, 0)))
+    broken[target, given:17, 2] = 0
+    monkeypatch.setattr(comparison, "views_of", None)
+    name = re.escape(pictures.names[target])
+    text = (
+        rf"val, {name}: true keypoints: too few joints, got {given}, expected 2 .* Fix: flowpose data check"
+    )
+    with pytest.raises(PoseError, match=text):
+        pairs_of(replace(pictures, keypoints=broken), 4, 0)
+
+
+def test_settings_are_never_chosen_on_test(pairs: Pairs) -> None:
+    assert choosing(SPEC, ()) is validation(SPEC, ())
+    test = recipe("evaluate.pairs=3", "evaluate.split=test")
+    chosen = choosing(test, ())
+    assert (chosen.split, len(chosen)) == ("val", 3) and validation(test, ()).split == "test"
+    assert (chosen.truths == pairs.truths[:3]).all()
+
+
+def test_no_more_pairs_are_chosen_on_than_val_has_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    val = read(SPEC.data, SPEC.image, "val")
+    few = replace(val, pairs=np.array(list(draw_pairs(val, 2, 0))))
+    monkeypatch.setattr(comparison.data, "read", lambda *_: few)
+    assert len(choosing(recipe("evaluate.pairs=9", "evaluate.split=test"), ())) == 2
 
 
 def test_pairs_are_two_pictures_of_one_person(pairs: Pairs) -> None:

@@ -150,6 +150,11 @@ BREAKS: dict[str, tuple[Damage, str, str]] = {
         "all joints are -1: the estimator failed",
         r"annotation-test\.csv$",
     ),
+    "one joint": (
+        rows(lambda y, x: ([*NONE[:3], y[3], *NONE[4:]], [*NONE[:3], x[3], *NONE[4:]]), 1),
+        "too few joints",
+        r"annotation-test\.csv line 2 \(fashion.*\)$",
+    ),
     "one without": (rows(lambda y, x: (NONE, NONE), 1), "all joints are -1", r"annotation-test\.csv line 2$"),
     "annotated twice": (
         edit(TABLE, lambda lines: [*lines, lines[1]]),
@@ -402,6 +407,8 @@ CROWD: dict[str, tuple[Damage, str]] = {
     "outside": (coco_edit(lambda c: c["annotations"][0]["keypoints"].__setitem__(slice(0, 3), [900, 9, 2])),
                 "joints outside the frame"),
     "nobody": (coco_edit(lambda c: c["annotations"][0].update(keypoints=[0] * 51)), "all joints are missing"),
+    "one joint": (coco_edit(lambda c: c["annotations"][0].update(keypoints=[9, 9, 2, *[0] * 48])), "too few joints"),
+    "a hand": (coco_edit(lambda c: c["annotations"][0].update(keypoints=[0] * 273 + [9, 9, 2] * 42)), "too few joints"),
     "twice": (coco_edit(lambda c: c["annotations"].append(c["annotations"][0])), "the person is annotated twice"),
     "swapped": (coco_edit(turn), "x and y are swapped"),
     "empty": (coco_edit(lambda c: c["annotations"].clear()), "no annotations"),

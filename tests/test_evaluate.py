@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,21 @@ def test_the_best_middle_is_that_of_least_distance(job: Job, teacher: Generator)
         for middle in candidates
     }
     assert best_middle(job, teacher, candidates) == min(found, key=found.__getitem__)
+
+
+def test_the_middle_that_students_train_on_is_not_chosen_on_test(
+    job: Job, teacher: Generator, tmp_path: Path
+) -> None:
+    spec = recipe("evaluate.pairs=3", "evaluate.teacher_steps=[1]", "evaluate.split=test")
+    on_test = replace(job, recipe=spec)
+    assert best_middle(on_test, teacher) == best_middle(job, teacher)
+    assert middle_row(on_test, 0.4) == middle_row(job, 0.4) and middle_row(job, 0.4).set == "figures/val"
+    assert {row.set for row in baselines(on_test)} == {"figures/test"}
+
+
+def test_pairs_of_another_seed_are_another_set(job: Job) -> None:
+    other = replace(job, recipe=recipe("evaluate.pairs=3", "evaluate.seed=5"))
+    assert {row.set for row in baselines(other)} == {"figures/val, seed 5"}
 
 
 def test_a_teacher_keeps_its_middle(job: Job, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from micro_line import STAGES, Line, Pretence, environment, micro_recipe
 
 from flowpose import image, pipeline
 from flowpose.artifact import open_artifact
-from flowpose.errors import GateFailed, IntegrityError, MissingDependency, SpecError
+from flowpose.errors import GateFailed, IntegrityError, MissingDependency, PoseError, SpecError
 from flowpose.gates import Case, judged, measured
 from flowpose.job import COMPARED, FITTED, ORDER, _digest, stage_keys
 from flowpose.pipeline import MAKERS, Run, maker

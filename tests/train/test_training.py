@@ -11,6 +11,7 @@ import torch
 from micro_line import Line, micro_recipe
 from torch import Tensor, nn
 
+from flowpose import data
 from flowpose.artifact import open_artifact
 from flowpose.data.figures_set import figures
 from flowpose.errors import ArtifactError
@@ -22,6 +23,7 @@ from flowpose.train.autoencoder import crops, load_autoencoder
 from flowpose.train.teacher import (
     Batch,
     Latents,
+    _source_joints,
     draw_batch,
     draw_pictures,
     draw_times,
@@ -149,6 +151,21 @@ def test_a_teacher_says_how_well_its_joints_are_found(line: Line) -> None:
         m for m in open_artifact(line.path("train")).manifest.measurements if m.metric == "source_joints_pck"
     )
     assert 0 <= found.value <= 1 and found.set == "figures/val" and found.against == "truth"
+
+
+def test_pictures_without_joints_are_left_out_of_how_well_joints_are_found(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(recipe=line.recipe(), stage="train", key="0" * 64, root=line.root)
+    generator = load_generator(open_artifact(line.path("train")))
+    val = figures(line.recipe().data, "val", 48, 32)
+    keypoints = val.keypoints.copy()
+    keypoints[1:, 1:, 2] = 0
+    monkeypatch.setattr(data, "read", lambda *_: replace(val, keypoints=keypoints))
+    (found,) = _source_joints(job, generator)
+    assert found.n == 1
+    keypoints[:, :, 2] = 0
+    assert _source_joints(job, generator) == []
 
 
 def test_latents_are_made_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

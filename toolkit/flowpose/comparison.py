@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flowpose import data
 from flowpose.data import Pictures
-from flowpose.errors import DataError
+from flowpose.errors import DataError, PoseError
 from flowpose.metrics import (
     Interval,
     Judge,
@@ -28,6 +28,8 @@ from flowpose.metrics import (
     kernel_distance,
     mean_interval,
     motion,
+    person_mask,
+    pose_accuracy,
     score,
     static_jitter,
     view_features,
@@ -88,8 +90,14 @@ def judge() -> Judge:
 
 
 def pairs_of(pictures: Pictures, count: int, seed: int) -> Pairs:
-    """`count` pairs of a split; the same for the same seed."""
+    """`count` pairs of a split; the same for the same seed.
+
+    Raises:
+        PoseError: a picture to be made has too few joints for scores; it is named.
+        DataError: more pairs are asked for than are published.
+    """
     numbers = np.array(list(data.draw_pairs(pictures, count, seed)))
+    _check_joints(pictures, numbers[:, 1].tolist())
     truths = pictures.images[numbers[:, 1]]
     return Pairs(
         split=pictures.split,
@@ -100,6 +108,21 @@ def pairs_of(pictures: Pictures, count: int, seed: int) -> Pairs:
     )
 
 
+def _check_joints(pictures: Pictures, targets: Sequence[int]) -> None:
+    """Raises now, and with the picture's name, what its scores would raise when everything is drawn."""
+    height, width = pictures.images.shape[1:3]
+    for number in dict.fromkeys(targets):
+        pose = pictures.keypoints[number]
+        try:
+            pose_accuracy(pose, pose)
+            person_mask(pose, height, width)
+        except PoseError as error:
+            raise PoseError(
+                f"{pictures.split}, {pictures.names[number]}: {error.where}", error.what, got=error.got,
+                expected=error.expected, fix="flowpose data check, which lists all such pictures",
+            ) from error  # fmt: skip
+
+
 def validation(recipe: Recipe, roots: tuple[Path, ...]) -> Pairs:
     """The pairs that the recipe is judged on: the same for every stage and run."""
     return _validation(recipe.data, recipe.image, recipe.evaluate, roots)
@@ -108,6 +131,20 @@ def validation(recipe: Recipe, roots: tuple[Path, ...]) -> Pairs:
 @lru_cache(maxsize=2)
 def _validation(source: DataSpec, size: ImageSpec, spec: EvaluateSpec, roots: tuple[Path, ...]) -> Pairs:
     return pairs_of(data.read(source, size, spec.split, roots), spec.pairs, spec.seed)
+
+
+def choosing(recipe: Recipe, roots: tuple[Path, ...]) -> Pairs:
+    """The pairs that settings are chosen on: those of `validation`, but never of test: then as many of val."""
+    if recipe.evaluate.split != "test":
+        return validation(recipe, roots)
+    return _choosing(recipe.data, recipe.image, recipe.evaluate, roots)
+
+
+@lru_cache(maxsize=1)
+def _choosing(source: DataSpec, size: ImageSpec, spec: EvaluateSpec, roots: tuple[Path, ...]) -> Pairs:
+    val = data.read(source, size, "val", roots)
+    published = len(val.pairs) if val.pairs is not None else spec.pairs
+    return pairs_of(val, min(spec.pairs, published), spec.seed)
 
 
 def motions_of(pictures: Pictures, people: int, frames: int) -> tuple[Motion, ...]:

@@ -13,6 +13,7 @@ from flowpose.comparison import (
     Draw,
     Images,
     Pairs,
+    choosing,
     copy_source,
     judge,
     measurements,
@@ -26,6 +27,8 @@ from flowpose.job import Job
 from flowpose.metrics import Scores, own_lpips, summary
 from flowpose.model.generator import Generator
 from flowpose.model.pictures import to_pictures, to_tensor
+from flowpose.optimize import own_device
+from flowpose.spec.judging import EvaluateSpec
 from flowpose.spec.manifest import Measurement
 
 __all__ = [
@@ -87,7 +90,10 @@ def baselines(job: Job) -> tuple[Measurement, ...]:
 
 
 def _set(job: Job, pairs: Pairs) -> str:
-    return f"{job.set_name}/{pairs.split}"
+    """The data of measurements; pairs drawn by another seed than the default are another set, as gates compare."""
+    seed = job.recipe.evaluate.seed
+    drawn = "" if seed == EvaluateSpec().seed else f", seed {seed}"
+    return f"{job.set_name}/{pairs.split}{drawn}"
 
 
 def teacher_grid(steps: int, middle: float = MIDDLE) -> tuple[float, ...]:
@@ -105,8 +111,11 @@ def teacher_rows(job: Job, teacher: Generator, middle: float = MIDDLE) -> tuple[
 
 
 def best_middle(job: Job, teacher: Generator, candidates: Sequence[float] = MIDDLES) -> float:
-    """The candidate t_mid at which two Euler evaluations have the least mean own-LPIPS on the validation pairs."""
-    pairs = validation(job.recipe, job.data)
+    """The candidate t_mid at which two Euler evaluations have the least mean own-LPIPS on the pairs of `choosing`.
+
+    It becomes the grid that students train on, so it is not chosen on the test split.
+    """
+    pairs = choosing(job.recipe, job.data)
 
     def distance(middle: float) -> float:
         draw = drawer(teacher.on_grid(teacher_grid(2, middle), "euler"))
@@ -118,7 +127,7 @@ def best_middle(job: Job, teacher: Generator, candidates: Sequence[float] = MIDD
 
 def middle_row(job: Job, middle: float) -> Measurement:
     """`teacher-2.t_mid` as the teacher's artifact keeps it."""
-    pairs = validation(job.recipe, job.data)
+    pairs = choosing(job.recipe, job.data)
     return Measurement(
         metric=MIDDLE_METRIC,
         value=middle,

@@ -66,6 +66,9 @@ COMPARED: tuple[Stage, ...] = ("regressor", "teacher_finish")
 FITTED: tuple[Stage, ...] = ("autoencoder", "train", "regressor", "teacher_finish", "distill", "finish")
 """Stages that learn from the train split."""
 
+JUDGED: tuple[Stage, ...] = ("train", "regressor", "teacher_finish", "distill", "finish")
+"""Stages that are scored on the recipe's pairs when they are made."""
+
 STARTED: Mapping[Stage, str] = MappingProxyType(
     {"autoencoder": "autoencoder", "train": "train", "distill": "distill"}
 )

@@ -17,12 +17,13 @@ from types import MappingProxyType
 from typing import Any
 
 from flowpose.artifact import Artifact, find_by_key, open_artifact, place
+from flowpose.comparison import choosing, validation
 from flowpose.compile import Request, check_machine, compile_graph, engine_key
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.errors import MissingDependency
 from flowpose.gates import Case, settled
 from flowpose.half_made import alone, explaining, sweep
-from flowpose.job import Job, Stage, data_digest, parent_stage, stage_keys, stages_of
+from flowpose.job import JUDGED, Job, Stage, data_digest, parent_stage, stage_keys, stages_of
 from flowpose.ranks import agree, by_main, check_batches, current, launched, seen, together
 from flowpose.spec.calibration import Calibration
 from flowpose.spec.check import check, check_recipe
@@ -140,12 +141,19 @@ class Run:
         return list(done.values())
 
     def _check(self, missing: Sequence[Stage], keys: Mapping[Stage, str]) -> None:
-        """Raises before any work what would make it fail: packages, batches, processes that see different things."""
+        """Raises before any work what would make it fail.
+
+        Packages, batches, processes that see different things, pairs that cannot be judged.
+        """
         check_packages(missing)
         share = current()
         check_batches(self.recipe, missing, share)
         if share.world > 1:
             agree("keys, data or artifacts", (keys, missing, data_digest(self.recipe, "train", self.data)))
+        if {*missing} & {*JUDGED}:
+            by_main(lambda: len(validation(self.recipe, self.data)))
+        if "train" in missing:
+            by_main(lambda: len(choosing(self.recipe, self.data)))
 
     def _one(self, job: Job, calibration: Calibration, title: str, before: tuple[Artifact, ...]) -> Done:
         begun = time.perf_counter()

@@ -17,8 +17,10 @@ import numpy as np
 
 from flowpose import image
 from flowpose.data.checked import Checked, Findings, Shown, few
-from flowpose.data.folder import ANNOTATIONS
+from flowpose.data.folder import ANNOTATIONS, pose_in
+from flowpose.data.pictures import BODY
 from flowpose.errors import DataError, FlowposeError
+from flowpose.metrics.pose import LEAST
 from flowpose.pose import CANONICAL, Pose
 
 SPLITS = ("train", "val", "test")  # nobody may be in two of these
@@ -42,12 +44,14 @@ class Person:
         file: of its picture, in the part.
         identity: who.
         pose: in pixels of the picture.
+        joints: how many of the body's 17 a reader takes.
     """
 
     where: str
     file: str
     identity: str
     pose: Pose
+    joints: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def check_people(root: Path) -> Checked:
     _overlap(root, people, found)
     for split, persons in people.items():
         _company(root, split, persons, found)
+        _sparse(persons, found)
     return Checked(
         kind="people",
         path=root,
@@ -222,13 +227,14 @@ def _person(
     size = sizes.get(entry["file_name"], (entry["height"], entry["width"]))
     try:
         pose = Pose.coco(np.asarray(keypoints, np.float32), size)
+        joints = int((pose_in(annotation, size).score[:BODY] > 0).sum())
     except (FlowposeError, TypeError, ValueError) as error:
         count = len(keypoints) if isinstance(keypoints, list) else type(keypoints).__name__
         expected = "17 or 133 triples x, y, v"
         found.fault(where, f"not joints ({error})", got=f"{count} numbers", expected=expected, fix=fix)
         return None
     _joints(where, entry["file_name"], pose, size, found)
-    return Person(where, entry["file_name"], identity, pose)
+    return Person(where, entry["file_name"], identity, pose, joints)
 
 
 def _joints(where: str, name: str, pose: Pose, size: tuple[int, int], found: Findings) -> None:
@@ -304,6 +310,18 @@ def _company(root: Path, split: str, persons: Sequence[Person], found: Findings)
                     expected="two pictures of somebody", fix=fix)  # fmt: skip
     elif alone:
         found.note(f"{split}: {len(alone)} people have one picture, which is in no pair: {few(alone)}")
+
+
+def _sparse(persons: Sequence[Person], found: Findings) -> None:
+    """Pictures that may be in a pair and that no score can be made for; those without any joint are told already."""
+    counts = _pictures_of(persons)
+    for person in persons:
+        if person.pose.score.any() and person.joints < LEAST and len(counts[person.identity]) > 1:
+            got, expected = f"{person.joints} of the body's {BODY}", f"{LEAST} or more where a pair can be drawn"
+            fix = f"annotate {person.file} again, or delete {person.where}"
+            found.fault(
+                f"{person.where} ({person.file})", "too few joints", got=got, expected=expected, fix=fix
+            )
 
 
 def _pictures_of(persons: Sequence[Person]) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from flowpose.data.check_pictures import check_pictures
 from flowpose.data.checked import Checked, Findings, Shown, few
+from flowpose.data.pictures import BODY
 from flowpose.data.published import (
     Annotated,
     agreed_annotations,
@@ -28,6 +30,7 @@ from flowpose.data.published_names import Named
 from flowpose.data.published_pictures import decoded, in_frame, read_bytes, stretched
 from flowpose.errors import FlowposeError
 from flowpose.image import Picture
+from flowpose.metrics.pose import LEAST, comparable
 
 WHOLE = 0.5  # share of the published numbers from which a set is taken for the whole one
 MOST_MISSING = 0.5  # share of pictures without any joint, from which it is the estimator that failed
@@ -130,10 +133,11 @@ def _lists(layout: Layout, found: Findings) -> dict[str, Named]:
 def _joints(part: Part, found: Findings) -> None:
     """Joints outside the frame, people without joints, mix-ups of whole files."""
     kind = part.layout.kind
+    paired = {named.name for _, *both in part.pairs for named in both}
     if check_frame(part.layout, part.listed, found.tell) is None:
         for picture in part.listed.values():
             _outside(kind, picture, found)
-    paired = {named.name for _, *both in part.pairs for named in both}
+        _sparse(part, paired, found)
     bare = [each for each in part.listed.values() if each.sound and not (each.keypoints[:, 2] > 0).any()]
     if bare and len(bare) >= MOST_MISSING * len(part.listed):
         got = f"{len(bare)} of {len(part.listed)} pictures without any joint"
@@ -151,6 +155,21 @@ def _joints(part: Part, found: Findings) -> None:
     alone = [picture.name for picture in bare if picture.name not in paired]
     if alone:
         found.note(f"{part.layout.part}: {len(alone)} pictures without any joint, in no pair: {few(alone)}")
+
+
+def _sparse(part: Part, paired: AbstractSet[str], found: Findings) -> None:
+    """Pictures of pairs that no score can be made for; those without any joint are told already."""
+    for picture in part.listed.values():
+        if picture.name not in paired or not (picture.keypoints[:, 2] > 0).any():
+            continue
+        joints = pose_of(part.layout.kind, picture.keypoints).array()
+        if not comparable(joints):
+            got = f"{int((joints[:BODY, 2] > 0).sum())} of the body's {BODY} inside the frame"
+            expected = f"{LEAST} or more of a picture that is in a pair"
+            fix = f"annotate {picture.name} again, or delete its pairs"
+            found.fault(
+                f"{picture.where} ({picture.name})", "too few joints", got=got, expected=expected, fix=fix
+            )
 
 
 def _outside(kind: PublishedSet, picture: Annotated, found: Findings) -> None:

@@ -103,7 +103,7 @@ class _Person:
     digest: str
 
 
-def _pose(annotation: dict[str, Any], size: tuple[int, int]) -> Pose:
+def pose_in(annotation: Mapping[str, Any], size: tuple[int, int]) -> Pose:
     """The pose of coco-wholebody-133 in pixels of the annotation's own picture."""
     with np.errstate(over="ignore"):  # becomes infinite, which Pose refuses
         raw = np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3)
@@ -141,7 +141,7 @@ def _person(
     """An annotation's picture, pose and identity."""
     try:
         entry = files[annotation["image_id"]]
-        pose = _pose(annotation, (entry["height"], entry["width"]))
+        pose = pose_in(annotation, (entry["height"], entry["width"]))
         return entry["file_name"], pose, str(annotation["identity"])
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         expected = "image_id of an image, identity, and keypoints x, y, v"

@@ -11,7 +11,7 @@ from flowpose.metrics.grid import grid_excess
 from flowpose.metrics.intervals import Interval, mean_interval
 from flowpose.metrics.judge import Judge, View, calibrate, identity_similarity, own_lpips
 from flowpose.metrics.masks import person_mask
-from flowpose.metrics.pose import PoseAccuracy, pose_accuracy
+from flowpose.metrics.pose import PoseAccuracy, comparable, pose_accuracy
 from flowpose.metrics.scores import Scores, intervals, score, summary
 from flowpose.metrics.sharpness import laplacian_ratio, spectrum_ratio
 from flowpose.metrics.temporal import flicker, motion, static_jitter
@@ -23,6 +23,7 @@ __all__ = [
     "Scores",
     "View",
     "calibrate",
+    "comparable",
     "flicker",
     "frechet_distance",
     "grid_excess",

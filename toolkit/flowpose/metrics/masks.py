@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpose.errors import PoseError
-from flowpose.metrics.pose import checked
+from flowpose.metrics.pose import LEAST, checked
 
 MARGIN = 0.08  # of the joints' box diagonal: half a trunk's width, and the top of a head above its eyes
 
@@ -26,7 +26,7 @@ def person_mask(keypoints: NDArray[np.floating], height: int, width: int) -> NDA
     """
     points = checked("keypoints of the mask", keypoints)
     given = points[points[:, 2] > 0, :2]
-    if len(given) < 2:
+    if len(given) < LEAST:
         raise PoseError("mask", "too few joints", got=len(given), expected="2 or more with a score")
     margin = max(1, math.ceil(MARGIN * float(np.hypot(*(given.max(0) - given.min(0))))))
     near = np.clip(given, -margin, np.array([width, height]) + margin)

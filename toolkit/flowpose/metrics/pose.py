@@ -11,6 +11,7 @@ from flowpose.errors import PoseError
 
 JOINTS = 17  # the body joints of coco-17, which also open coco-wholebody-133
 FACE = 5  # nose, eyes and ears come first
+LEAST = 2  # joints that a pose is told by
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ def checked(where: str, points: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(points, np.float64)
 
 
+def comparable(true: NDArray[np.floating]) -> bool:
+    """Returns whether keypoints f32[17|133,3] have body joints enough to be compared with: two that are given."""
+    return int((true[:JOINTS, 2] > 0).sum()) >= LEAST
+
+
 def pose_accuracy(
     found: NDArray[np.floating],
     true: NDArray[np.floating],
@@ -60,7 +66,7 @@ def pose_accuracy(
     given = truth[:, 2] > 0
     if body_only:
         given[:FACE] = False
-    if given.sum() < 2:
+    if given.sum() < LEAST:
         raise PoseError(
             "true keypoints", "too few joints", got=int(given.sum()), expected="2 or more with a score"
         )

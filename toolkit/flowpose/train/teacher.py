@@ -18,7 +18,7 @@ from flowpose.errors import ArtifactError
 from flowpose.evaluate import baselines, best_middle, middle_row, teacher_rows
 from flowpose.flow import interpolate, velocity
 from flowpose.job import SHIPPED, Job
-from flowpose.metrics import pose_accuracy
+from flowpose.metrics import comparable, pose_accuracy
 from flowpose.model.autoencoder import Autoencoder
 from flowpose.model.from_graphs import reference_weights, take_weights
 from flowpose.model.generator import Generator, build_flow
@@ -247,11 +247,13 @@ def _judged(job: Job, generator: Generator) -> tuple[Measurement, ...]:
 
 @torch.no_grad()
 def _source_joints(job: Job, generator: Generator) -> list[Measurement]:
-    """PCK of the estimated joints of val pictures, over the body's 17."""
+    """PCK of the estimated joints of val pictures, over the body's 17; of the first JUDGED that have two or more."""
     if not generator.flow.source.matched:
         return []
     val = data.read(job.recipe.data, job.recipe.image, "val", job.data)
-    part = slice(JUDGED)
+    part = [number for number, pose in enumerate(val.keypoints) if comparable(pose)][:JUDGED]
+    if not part:
+        return []
     latents = _encoded(generator.autoencoder, val.images[part], "latents, val", False).float()
     found = generator.flow.source.joints(latents).numpy()
     right = [pose_accuracy(a, b).pck for a, b in zip(found, val.keypoints[part], strict=True)]
