@@ -266,3 +266,49 @@ def test_the_digest_of_deepfashion_is_that_of_its_tables(tmp_path: Path) -> None
         (tmp_path / "deepfashion" / name).write_text(name)
         found.append(data_digest(recipe, "train", (tmp_path,)))
     assert None not in found and found[0] != found[1] == found[2]
+
+
+def written_vae(folder: Path) -> str:
+    """Files as a diffusers autoencoder has them; an override that names it."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    return f"autoencoder={{pretrained: AutoencoderKL, path: {folder}}}"
+
+
+def test_a_pretrained_autoencoder_counts_by_its_content(tmp_path: Path) -> None:
+    own, moved = written_vae(tmp_path / "one"), written_vae(tmp_path / "two")
+    (tmp_path / "two" / "README.md").write_text("where it came from")
+    recipe = micro_recipe(tmp_path, own)
+    before = stage_keys(recipe)
+    assert before == stage_keys(micro_recipe(tmp_path, moved)), "it was moved"
+    job = Job(recipe=recipe, stage="autoencoder", key="ab" * 32, root=tmp_path)
+    made = job.fields("autoencoder")["stage"]
+    assert made["autoencoder"]["path"] == str(tmp_path / "one") and len(made["pretrained_digest"]) == 64
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (tmp_path / "one" / name).write_bytes(b"others!")
+        after = stage_keys(recipe)
+        assert not set(after.values()) & set(before.values()), f"{name} was changed"
+        before = after
+
+
+def test_a_pretrained_autoencoder_that_is_not_there_counts_by_its_path(tmp_path: Path) -> None:
+    keys = [
+        stage_keys(micro_recipe(tmp_path, f"autoencoder={{pretrained: AutoencoderKL, path: {name}}}"))
+        for name in ("models/a", "models/a", "models/b")
+    ]
+    assert keys[0] == keys[1] and keys[0]["export"] != keys[2]["export"]
+
+
+def test_graphs_depend_on_the_steps_that_a_teacher_is_kept_at(tmp_path: Path) -> None:
+    usual = ("evaluate.teacher_steps=[1, 2, 16]", "evaluate.latency_steps=[16, 50]")
+    plain = stage_keys(micro_recipe(tmp_path, *usual))
+    assert "steps" not in stage_config(micro_recipe(tmp_path, *usual), "export"), "keys of before stay"
+    same = stage_keys(
+        micro_recipe(tmp_path, "evaluate.teacher_steps=[50, 1]", "evaluate.latency_steps=[2, 16]")
+    )
+    assert same == plain, "the same grids"
+    other = stage_keys(micro_recipe(tmp_path, usual[0], "evaluate.latency_steps=[8]"))
+    assert [stage for stage in ORDER if other[stage] != plain[stage]] == ["export"]
+    alone = ("export.references=false", "evaluate.latency_steps=[8]")
+    assert "steps" not in stage_config(micro_recipe(tmp_path, *alone), "export"), "no teacher is kept"

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from flowpose.artifact import Artifact, ancestors, find_by_key, open_artifact, place, stage_key
+from flowpose.artifact import Artifact, ancestors, find_by_key, open_artifact, place, sha256, stage_key
 from flowpose.data_roots import DEFAULT_ROOTS
 from flowpose.spec.find import find
+from flowpose.spec.judging import EvaluateSpec
 from flowpose.spec.manifest import Measurement
 from flowpose.spec.reading import load_calibration, load_recipe
-from flowpose.spec.recipe import FiguresData, Recipe
+from flowpose.spec.recipe import FiguresData, PretrainedAutoencoderSpec, Recipe
 
 Stage = Literal[
     "autoencoder", "train", "regressor", "teacher_finish", "distill", "finish", "quantize", "export"
@@ -100,6 +101,9 @@ ON_DISK: Mapping[str, str] = MappingProxyType(
 SHIPPED = "models/"
 """Stands before the name of a shipped model in `train.start`."""
 
+WEIGHTS = (".safetensors", ".bin")
+"""Files of a diffusers autoencoder beside its config.json."""
+
 TOOLS = ("flowpose", "torch", "numpy", "onnx", "nvidia-modelopt", "onnxruntime", "openvino")
 
 
@@ -130,7 +134,34 @@ def stage_config(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     start = getattr(getattr(recipe, STARTED[stage]), "start", None) if stage in STARTED else None
     if start:
         parts["start"] = _start_key(start, "finish" if stage == "distill" else stage)
+    if stage == "autoencoder" and isinstance(recipe.autoencoder, PretrainedAutoencoderSpec):
+        parts["autoencoder"]["path"] = pretrained_digest(recipe.autoencoder) or recipe.autoencoder.path
+    steps, usual = steps_of(recipe.evaluate), steps_of(EvaluateSpec())
+    if stage == "export" and recipe.export.references and steps != usual:
+        parts["steps"] = steps
     return parts
+
+
+def steps_of(evaluate: EvaluateSpec) -> list[int]:
+    """The numbers of evaluations at which a teacher is kept beside a student's graphs; left out of keys as LATE is."""
+    return sorted({*evaluate.teacher_steps, *evaluate.latency_steps})
+
+
+def pretrained_digest(spec: PretrainedAutoencoderSpec) -> str | None:
+    """The sha256 of an autoencoder's configuration and weights, wherever it lies; None where it is not on this disk."""
+    folder = Path(spec.path)
+    if not (folder / "config.json").is_file():
+        return None
+    files = sorted(each for each in folder.iterdir() if each.suffix in WEIGHTS or each.name == "config.json")
+    seen = [(path, path.stat()) for path in files]
+    lines = [f"{path.name} {_read_once(path, at.st_size, at.st_mtime_ns)}\n" for path, at in seen]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _read_once(path: Path, size: int, changed: int) -> str:
+    """The sha256 of a file; read again where its size or its time of change (ns) is another."""
+    return sha256(path)
 
 
 def _start_key(name: str, stage: Stage) -> str:
@@ -149,6 +180,8 @@ def started_key(name: str, stage: Stage) -> str:
 
 def stage_keys(recipe: Recipe, calibration: Mapping[str, Any] | None = None) -> dict[Stage, str]:
     """The key of every stage that the recipe has; they depend on it and its calibration set, not on what exists.
+
+    A pretrained autoencoder counts by its content, where it is there.
 
     The graphs hold the L1 baseline and the finished teacher beside the student, so their key depends on theirs, too.
     """
@@ -277,6 +310,10 @@ class Job:
     def _made_of(self) -> dict[str, Any]:
         """The settings and, where the stage learns, the data that this stage's artifact comes from."""
         made = {"name": self.stage, **stage_config(self.recipe, self.stage)}
+        pretrained = self.recipe.autoencoder
+        if self.stage == "autoencoder" and isinstance(pretrained, PretrainedAutoencoderSpec):
+            made["pretrained_digest"] = pretrained_digest(pretrained)
+            made["autoencoder"]["path"] = pretrained.path
         digest = data_digest(self.recipe, "train", self.data) if self.stage in FITTED else None
         if digest:
             made["data_digest"] = digest

@@ -25,7 +25,7 @@ from flowpose.export.anystep import any_step
 from flowpose.export.files import exported, halved, save
 from flowpose.export.modules import Source, rounded, same_source
 from flowpose.export.storage import stored_int8
-from flowpose.job import Job
+from flowpose.job import Job, steps_of
 from flowpose.metrics import psnr
 from flowpose.model.generator import Generator
 from flowpose.model.weights import STUDENT_GRID, load_generator
@@ -68,8 +68,7 @@ def contenders(job: Job) -> tuple[Contender, ...]:
     finished = job.sibling("teacher_finish") if job.recipe.teacher_finish else None
     teacher = finished or _nearest(job, "model")
     if teacher:
-        spec, middle = job.recipe.evaluate, teacher_middle(teacher)
-        steps = sorted({*spec.teacher_steps, *spec.latency_steps})
+        middle, steps = teacher_middle(teacher), steps_of(job.recipe.evaluate)
         found.append(Contender("teacher", teacher, {f"teacher-{n}": teacher_grid(n, middle) for n in steps}))
     regressor = job.sibling("regressor") if job.recipe.regressor else None
     if regressor:
