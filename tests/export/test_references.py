@@ -21,6 +21,9 @@ from flowpose.model.pictures import to_pictures, to_tensor
 from flowpose.runtime import load, load_reference, reference_rows
 from flowpose.spec.reading import load_target
 
+UNSEEN = ("flow.source.", "autoencoder.encoder.")
+"""Weights that are in no frame graph of an any-step model."""
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -82,6 +85,20 @@ def test_storage_that_shows_is_an_error(root: Path, tmp_path: Path, monkeypatch:
     student = lined_up(tmp_path)
     with pytest.raises(ParityError, match=r"weights of a byte change the pictures, got .* expected >= 99 dB"):
         export(job_of(tmp_path, student))
+
+
+def test_a_teacher_too_large_for_a_file_is_told_before_it_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = lined_up(tmp_path)
+    teacher, _ = references.contenders(job_of(tmp_path, student))
+    monkeypatch.setattr(references, "any_step", None)
+    weights = [w for name, w in generator(SPEC).named_parameters() if not name.startswith(UNSEEN)]
+    size = 4 * sum(weight.numel() for weight in weights)
+    monkeypatch.setattr(references, "LARGEST", size - 1)
+    text = rf"the teacher to compare .* got {size} bytes of weights, .* Fix: --set export.references=false"
+    with pytest.raises(ArtifactError, match=text):
+        references.write_reference(job_of(tmp_path, student), None, teacher, None, None)  # type: ignore[arg-type]
 
 
 def test_a_line_without_a_teacher_has_no_references(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from flowpose.errors import ArtifactError, ParityError
 from flowpose.evaluate import teacher_grid, teacher_middle
 from flowpose.export import goldens
 from flowpose.export.anystep import any_step
-from flowpose.export.files import exported, halved, save
+from flowpose.export.files import LARGEST, exported, halved, save
 from flowpose.export.modules import Source, rounded, same_source
 from flowpose.export.storage import stored_int8
 from flowpose.job import Job, steps_of
@@ -108,9 +108,11 @@ def write_reference(
         own: the student, whose source graph is shared by all that make the same of a source.
 
     Raises:
+        ArtifactError: the frame graph would be larger than one ONNX file may be.
         ParityError: the graph does not compute what torch computes, or storing the weights shows.
     """
     generator, name = rounded(load_generator(contender.artifact)), contender.name
+    _check_size(job, contender, generator)
     key, opset = contender.artifact.manifest.key, job.recipe.export.opset
     shared = same_source(generator, own.generator)
     contexts = own.contexts if shared else goldens.torch_contexts(generator, samples)
@@ -129,6 +131,21 @@ def write_reference(
         name=name, source=source, frame=frame, context=contexts.shape[1:], grids=dict(contender.grids)
     )
     return reference, _stored(job, draft, reference, samples, made)
+
+
+def _check_size(job: Job, contender: Contender, generator: Generator) -> None:
+    """Raises before anything is traced: a frame graph is whole, and fp32, before its weights are stored in a byte."""
+    drawn = job.recipe.model.pose == "skeleton-latent"  # which the encoder looks at, frame by frame
+    outside = ["flow.source.", *([] if drawn else ["autoencoder.encoder."])]
+    if len(contender.grids) == 1:  # its modulation is a table
+        outside.append("flow.time.")
+    weights = [each for name, each in generator.named_parameters() if not name.startswith(tuple(outside))]
+    size = sum(each.numel() * each.element_size() for each in weights)
+    if size > LARGEST:
+        raise ArtifactError(
+            job.path, f"the {contender.name} to compare with is too large for one ONNX file",
+            got=f"{size} bytes of weights", expected=f"<= {LARGEST}", fix="--set export.references=false",
+        )  # fmt: skip
 
 
 def _small(model: onnx.ModelProto) -> onnx.ModelProto:
