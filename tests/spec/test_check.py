@@ -96,6 +96,11 @@ def test_a_target_that_runs_nothing_of_what_will_be_made(
             {"joints": {"iterations": 5, "batch": 2, "warmup": 5}, "optim": {"iterations": 200, "batch": 4}},
             "recipe.train.joints.warmup: as long as the run, got 5",
         ),
+        (
+            "features",
+            {"optim": {"iterations": 5, "batch": 2, "warmup": 5}},
+            "recipe.features.optim.warmup: as long as the run, got 5",
+        ),
     ],
 )
 def test_each_mistake_is_told(

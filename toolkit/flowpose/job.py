@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from flowpose.artifact import Artifact, ancestors, find_by_key, open_artifact, place, sha256, stage_key
 from flowpose.data_roots import DEFAULT_ROOTS
+from flowpose.spec.check import OPTIONAL
 from flowpose.spec.find import find
 from flowpose.spec.judging import EvaluateSpec
 from flowpose.spec.manifest import Measurement
@@ -27,8 +28,6 @@ Stage = Literal[
 ORDER: tuple[Stage, ...] = (
     "autoencoder", "train", "regressor", "teacher_finish", "distill", "finish", "quantize", "export",
 )  # fmt: skip
-OPTIONAL: tuple[Stage, ...] = ("regressor", "teacher_finish", "finish")
-"""Stages that a recipe has where the part of that name is not None."""
 
 PARENTS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
     {

@@ -10,8 +10,10 @@ from .quantization import FP8_OPSET
 from .recipe import DEPTHS, AutoencoderSpec, PrunedStudent, Recipe
 from .target import Target
 
+OPTIONAL = ("regressor", "teacher_finish", "finish")
+"""Stages that a recipe has where the part of that name is not None."""
+
 _STRIDE = 8  # pixels a latent, in each direction
-_OPTIONAL = ("regressor", "teacher_finish", "finish")  # stages that a recipe may lack
 
 
 def check(recipe: Recipe, target: Target) -> None:
@@ -74,7 +76,7 @@ def _windows(recipe: Recipe) -> Iterator[str]:
     """Windows of pictures are cut in latents of STRIDE pixels."""
     if _shrink(recipe) == 1:
         return
-    for name in ("distill", *_OPTIONAL):
+    for name in ("distill", *OPTIONAL):
         part = getattr(recipe, name)
         if part is not None and part.crop:
             yield f"recipe.{name}.crop: not with autoencoder.shrink, got {part.crop}, expected 0"
@@ -134,7 +136,9 @@ def _runs(recipe: Recipe) -> Iterator[str]:
         "train.optim": recipe.train.optim,
         "distill.optim": recipe.distill.optim,
     }
-    runs |= {f"{name}.optim": part.optim for name in _OPTIONAL if (part := getattr(recipe, name)) is not None}
+    runs |= {f"{name}.optim": part.optim for name in OPTIONAL if (part := getattr(recipe, name)) is not None}
+    if recipe.features is not None:
+        runs["features.optim"] = recipe.features.optim
     if recipe.quantize.tune is not None:
         runs["quantize.tune.optim"] = recipe.quantize.tune.optim
     if isinstance(recipe.autoencoder, AutoencoderSpec):
@@ -185,7 +189,7 @@ def _gates(recipe: Recipe) -> Iterator[str]:
             yield f"{where}: no limit, expected min or max"
         elif gate.min is not None and gate.max is not None and gate.min > gate.max:
             yield f"{where}: min is above max, got {gate.min} and {gate.max}"
-        if gate.stage in _OPTIONAL and getattr(recipe, gate.stage) is None:
+        if gate.stage in OPTIONAL and getattr(recipe, gate.stage) is None:
             yield f"{where}.stage: not a stage of this recipe, got {gate.stage!r}, expected recipe.{gate.stage}"
         if gate.of is not None and ("." not in gate.of or gate.of == gate.metric):
             yield f"{where}.of: got {gate.of!r}, expected another measurement, as teacher-16.own_lpips"
