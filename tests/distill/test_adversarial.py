@@ -43,9 +43,10 @@ def contest_of(base: Setting, **changes: Any) -> Adversarial:
 def test_the_heads_see_what_the_teacher_sees(base: Setting) -> None:
     """The teacher's velocity is its head on the last tokens that are looked at."""
     eyes, batch = Eyes(base.teacher), batch_of(base)
-    context, pose = eyes.condition(batch.source, batch.keypoints)
+    known = eyes.condition(batch.source, batch.keypoints)
+    context, pose = known
     t, noise = torch.linspace(0.3, 0.9, 4), torch.randn(4, *SHAPE)
-    maps = eyes.see(batch.truth, context, pose, t, noise)
+    maps = eyes.see(batch.truth, known, t, noise)
     assert [each.shape[1] for each in maps] == eyes.channels((48, 32))
     assert torch.equal(maps[0], batch.truth)
     flow = base.teacher.flow
@@ -56,6 +57,18 @@ def test_the_heads_see_what_the_teacher_sees(base: Setting) -> None:
     torch.testing.assert_close(
         found, flow.velocity(x, flow.modulation(t, t), context, pose), atol=1e-4, rtol=1e-3
     )
+
+
+def test_windows_ask_the_teacher_for_no_tokens_and_draw_the_same_numbers(
+    base: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, windows = contest_of(base), contest_of(base, crop=16)
+    draws = Draw.at(0, 0), Draw.at(0, 0)
+    whole.losses(whole.module, draws[0])
+    monkeypatch.setattr(Eyes, "condition", None)
+    losses = windows.losses(windows.module, draws[1])
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert torch.equal(*(draw.noise.get_state() for draw in draws))
 
 
 def test_eyes_need_a_transformer(tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ class Adversarial:
         8 pixels, and a critic in phase with them rewards what only such a critic sees, dots at one place of every
         block (docs/ablation.md).
         """
-        context, pose = self.eyes.condition(batch.source, batch.keypoints)
+        known: tuple[Tensor, ...] = ()
+        if self.eyes.tokens:
+            known = self.eyes.condition(batch.source, batch.keypoints)
         low, high = self.spec.times
         whole = made.batch + made.seconds
         t = torch.rand(whole, generator=draw.noise)
@@ -150,7 +152,8 @@ class Adversarial:
         t, noise = (moved(made.own(each), batch.source.device) for each in (t, noise))
         t = low + (high - low) * t
         down, right = (int(draw.rng.integers(-(self.block // 2), self.block // 2)) for _ in range(2))
-        return _Look(self.eyes, made.like(context), made.like(pose), t, noise, (down, right), self.block // 2)
+        known = tuple(made.like(each) for each in known)
+        return _Look(self.eyes, known, t, noise, (down, right), self.block // 2)
 
     def _steady(self, module: nn.Module, batch: Conditions, made: Made, draw: Draw) -> Losses:
         """How much the first pictures of the batch change when their joints are moved a little."""
@@ -195,11 +198,10 @@ def trust(critic: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """Pictures -> maps, everything else fixed."""
+    """Pictures -> maps, everything else fixed; `known` is what `Eyes.condition` gives, empty without tokens."""
 
     eyes: Eyes
-    context: Tensor
-    pose: Tensor
+    known: tuple[Tensor, ...]
     t: Tensor
     noise: Tensor
     shift: tuple[int, int]
@@ -210,7 +212,7 @@ class _Look:
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
         seen = self.moved(pictures)
-        return self.eyes.see(seen, self.context, self.pose, self.t, self.noise)
+        return self.eyes.see(seen, self.known, self.t, self.noise)
 
 
 def shifted(pictures: Tensor, down: int, right: int, most: int) -> Tensor:

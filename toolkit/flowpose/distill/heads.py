@@ -70,11 +70,15 @@ class Eyes:
             context = self.teacher.to(source.device).context(source)
             return context, self.flow.pose_tokens(keypoints, context)[0]
 
-    def see(self, pictures: Tensor, context: Tensor, pose: Tensor, t: Tensor, noise: Tensor) -> list[Tensor]:
-        """Maps of pictures f32[B, 3, H, W]: pixels, encoder maps at strides 1, 2 and 4, tokens at time t."""
-        maps = self.teacher.autoencoder.features(pictures)[:3]
+    def see(self, pictures: Tensor, known: tuple[Tensor, ...], t: Tensor, noise: Tensor) -> list[Tensor]:
+        """Maps of pictures f32[B, 3, H, W]: pixels, encoder maps at strides 1, 2 and 4, tokens at time t.
+
+        `known` is what `condition` gave; without tokens it is not looked at.
+        """
+        maps = self.teacher.to(pictures.device).autoencoder.features(pictures)[:3]
         if not self.tokens:
             return [pictures, *maps]
+        context, pose = known
         x = interpolate(noise, self.teacher.autoencoder.encode(pictures), t, 0.0)
         modulation = self.flow.modulation(t, t)
         tokens = self.flow.embed(x).flatten(2).transpose(1, 2) + pose
