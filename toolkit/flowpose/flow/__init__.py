@@ -11,14 +11,13 @@ Many code bases run t the other way round, and a sign error is silent: tests/flo
 
 from flowpose.flow.grids import end_dense, uniform
 from flowpose.flow.path import data_from_velocity, interpolate, velocity
-from flowpose.flow.samplers import SOLVERS, Velocity, evaluations, solve
+from flowpose.flow.samplers import SOLVERS, Velocity, solve
 
 __all__ = [
     "SOLVERS",
     "Velocity",
     "data_from_velocity",
     "end_dense",
-    "evaluations",
     "interpolate",
     "solve",
     "uniform",

@@ -39,12 +39,6 @@ SOLVERS: Mapping[str, Callable[[Velocity, Tensor, float, float], Tensor]] = Mapp
 )
 
 
-def evaluations(solver: str, times: Sequence[float]) -> int:
-    """How often `solve` calls the velocity for this solver and grid."""
-    intervals = len(times) - 1
-    return {"euler": intervals, "midpoint": 2 * intervals, "heun": 2 * intervals - (times[-1] >= 1.0)}[solver]
-
-
 def solve(v: Velocity, x_0: Tensor, times: Sequence[float], solver: str = "euler") -> Tensor:
     """x at times[-1], shape of x_0, following v from x_0 at times[0] through the grid `times`."""
     step = SOLVERS[solver]

@@ -90,11 +90,12 @@ def student_spec(artifact: Artifact) -> Distillation:
     return DISTILLATIONS[part["method"]].parse(part, where)
 
 
-def take_fitting(module: nn.Module, other: nn.Module) -> None:
-    """Sets the weights of `module` that `other` has by the same name and shape; the rest stay."""
+def take_fitting(module: nn.Module, other: nn.Module) -> list[str]:
+    """Sets the weights of `module` that `other` has by the same name and shape; the names of those that stay."""
     own, there = module.state_dict(), other.state_dict()
     fits = {key: key in there and there[key].shape == own[key].shape for key in own}
     module.load_state_dict({key: there[key] if fits[key] else own[key] for key in own})
+    return [key for key in own if not fits[key]]
 
 
 def load_generator(artifact: Artifact) -> Generator:

@@ -267,15 +267,29 @@ def start_weights(job: Job, flow: nn.Module, name: str) -> None:
     """Sets the weights whose shapes fit to those of another recipe's teacher, or of one inside a shipped model.
 
     Raises:
-        ArtifactError: that teacher was not made yet, or the model's graphs do not name their weights.
+        ArtifactError: that teacher was not made yet, none of its blocks fits, or the model's graphs do not name their
+            weights.
         SpecError: no such recipe or model.
     """
     if name.startswith(SHIPPED):
         shipped = open_artifact(find("models", name.removeprefix(SHIPPED)))
         found_weights = reference_weights(shipped, "teacher")
-        take_weights(flow, {key.removeprefix("flow."): value for key, value in found_weights.items()})
+        own = {key.removeprefix("flow."): value for key, value in found_weights.items()}
+        _check_taken(flow, name, take_weights(flow, own))
         return
-    take_fitting(flow, load_generator(started(job, "train", name)).flow)
+    _check_taken(flow, name, take_fitting(flow, load_generator(started(job, "train", name)).flow))
+
+
+def _check_taken(flow: nn.Module, name: str, missing: list[str]) -> None:
+    """Raises where no layer of a block was taken: a teacher of another size would start anew and nobody be told."""
+    layers = [
+        key for key, value in flow.state_dict().items() if key.startswith("blocks.") and value.dim() > 1
+    ]
+    if not {*layers} - {*missing}:
+        raise ArtifactError(
+            f"train.start {name}", "no weight of its blocks fits", got=f"0 of {len(layers)} layers",
+            expected="a teacher of the same model.size", fix="set model.size to its size, or leave out train.start",
+        )  # fmt: skip
 
 
 @torch.no_grad()
