@@ -7,8 +7,8 @@ import pydantic
 import pytest
 
 from flowpose.errors import SpecError
-from flowpose.spec.base import Spec, canonical, nearest
-from flowpose.spec.recipe import Recipe
+from flowpose.spec.base import Spec, canonical, nearest, records
+from flowpose.spec.recipe import DataSpec, DistillSpec, Recipe
 
 
 class Step(Spec):
@@ -134,3 +134,13 @@ def test_nearest_says_nothing_when_nothing_is_near() -> None:
     assert nearest("stpes", ["steps", "seed"]) == " (did you mean 'steps'?)"
     assert nearest("b", ["B", "L"]) == " (did you mean 'B'?)"
     assert nearest("qqq", ["steps", "seed"]) == ""
+
+
+def test_records_of_a_union_go_by_their_tags() -> None:
+    assert records(Plan.model_fields["move"].annotation, "kind") == {"step": Step, "jump": Jump}
+    for union, key in ((DistillSpec, "method"), (DataSpec, "source")):
+        found = records(union, key)
+        assert len(found) > 2 and all(record.model_fields[key].annotation for record in found.values())
+    assert [record.__name__ for record in records(DataSpec, "source").values()] == [
+        "FolderData", "FiguresData", "DeepFashionData", "MarketData"
+    ]  # fmt: skip

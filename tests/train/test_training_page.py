@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from flowpose.cli import app
 from flowpose.errors import SpecError
+from flowpose.job import stages_of
 from flowpose.ranks import Share, check_batches
 from flowpose.spec.reading import load_recipe
 
@@ -71,6 +72,7 @@ def test_the_processes_that_the_page_starts_divide_the_recipes_batches() -> None
 
 
 def test_the_refusal_that_the_page_shows_is_the_real_one() -> None:
+    recipe = load_recipe("people-128")
     with pytest.raises(SpecError) as caught:
-        check_batches(load_recipe("people-128"), ("autoencoder", "train", "finish"), Share(0, 8))
-    assert str(caught.value) in PAGE
+        check_batches(recipe, stages_of(recipe), Share(0, 8))
+    assert f"error: {caught.value}\n```" in PAGE

@@ -34,7 +34,7 @@ from flowpose.report import draw_pose, sheet
 from flowpose.runtime import Model, load, load_reference, reference_rows
 from flowpose.runtime.loading import precisions
 from flowpose.runtime.machine import cpu_model
-from flowpose.spec.base import Spec
+from flowpose.spec.base import Spec, records
 from flowpose.spec.find import find
 from flowpose.spec.manifest import Manifest
 from flowpose.spec.recipe import DataSpec, DeepFashionData, FiguresData, FolderData, ImageSpec, MarketData
@@ -43,8 +43,8 @@ LONGEST = 16  # evaluations of a row; longer grids are there to be timed
 OWN: Mapping[str, str] = MappingProxyType({"fp32": "student-1"})
 """Precision -> row of the model's own frame graph; the others go by their precision."""
 EXPECTED = ("l1", "teacher-1", "teacher-2", "teacher-16", "student-1", "student-2", "int8")
-SOURCES: Mapping[str, type[FolderData | FiguresData | DeepFashionData | MarketData]] = MappingProxyType(
-    {"folder": FolderData, "figures": FiguresData, "deepfashion": DeepFashionData, "market": MarketData}
+SOURCES: Mapping[str, type[FolderData | FiguresData | DeepFashionData | MarketData]] = records(
+    DataSpec, "source"
 )
 SEQUENCES, PEOPLE, FRAMES = "sequences", 4, 16  # the split of motions, and how much of it is drawn
 SHEET_ROWS, SEED = 16, 0

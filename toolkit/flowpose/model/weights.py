@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -23,28 +22,21 @@ from flowpose.model.generator import (
     new_detail,
     student_autoencoder,
 )
+from flowpose.spec.base import records
 from flowpose.spec.recipe import (
     AutoencoderSpec,
-    BootstrapDistillation,
     Distillation,
-    FlowMapDistillation,
+    DistillSpec,
     ImageSpec,
     PretrainedAutoencoderSpec,
     TeacherFinish,
-    TrajectoryDistillation,
     TransformerSpec,
 )
 
 GENERATOR = "generator.safetensors"
 TEACHER_GRID, TEACHER_SOLVER = end_dense(8), "heun"
 STUDENT_GRID, STUDENT_SOLVER = (0.0, 1.0), "euler"
-DISTILLATIONS: Mapping[str, type[Distillation]] = MappingProxyType(
-    {
-        "trajectory": TrajectoryDistillation,
-        "bootstrap": BootstrapDistillation,
-        "flowmap": FlowMapDistillation,
-    }
-)
+DISTILLATIONS: Mapping[str, type[Distillation]] = records(DistillSpec, "method")
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

@@ -90,6 +90,12 @@ def one_of(choices: Iterable[object]) -> str:
     return texts[0] if len(texts) == 1 else "one of " + ", ".join(texts)
 
 
+def records(union: object, key: str) -> Mapping[str, type[Any]]:
+    """Returns tag -> record of a union whose members are told apart by their literal field `key`."""
+    found = [record for member in _members(union) if (record := _record(member))]
+    return types.MappingProxyType({tag: record for record in found for tag in _tags(record, key)})
+
+
 def _plain(value: object) -> object:
     """Turns a record, a path or a date into what JSON can hold."""
     if isinstance(value, pydantic.BaseModel):
