@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from quantize.tiny_student import generator, make_artifact, recipe
+from torch import Tensor, nn
 
+from flowpose import evaluate
 from flowpose.artifact import open_artifact
 from flowpose.evaluate import (
     baselines,
@@ -96,6 +99,42 @@ def test_a_teacher_keeps_its_middle(job: Job, tmp_path: Path) -> None:
     manifest = artifact.manifest.model_copy(update={"measurements": (middle_row(job, 0.7),)})
     assert teacher_middle(type(artifact)(artifact.path, manifest)) == 0.7
     assert open_artifact(artifact.path).manifest.measurements == ()
+
+
+class Travelled(nn.Module):
+    """A generator that keeps where it was sent, and draws its sources."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    def to(self, device: torch.device) -> Travelled:  # type: ignore[override]
+        self.sent.append(str(device))
+        return self
+
+    def cpu(self) -> Travelled:
+        return self.to(torch.device("cpu"))
+
+    def forward(self, sources: Tensor, keypoints: Tensor) -> Tensor:
+        assert sources.device == keypoints.device
+        self.sent.append("drawn")
+        return sources
+
+
+def test_a_generator_draws_where_it_is_told_and_comes_back() -> None:
+    pairs, made = validation(SPEC, ()), Travelled()
+    drawn = drawer(made, torch.device("cpu", 0))(pairs.sources, pairs.keypoints)  # type: ignore[arg-type]
+    assert made.sent == ["cpu:0", "drawn", "cpu"] and (drawn == pairs.sources).all()
+
+
+def test_stages_judge_where_they_train(job: Job, teacher: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, here = [], torch.device("cpu", 0)
+    told = evaluate.drawer
+    monkeypatch.setattr(evaluate, "own_device", lambda: here)
+    monkeypatch.setattr(evaluate, "drawer", lambda made, device: asked.append(device) or told(made))
+    best_middle(job, teacher, (0.2, 0.8))
+    teacher_rows(job, teacher, 0.5)
+    assert asked == 4 * [here]
 
 
 def test_pictures_are_drawn_in_batches(teacher: Generator) -> None:

@@ -51,23 +51,28 @@ __all__ = [
     "validation",
 ]
 
-BATCH = 16
+BATCH, CPU = 16, torch.device("cpu")
 MIDDLES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MIDDLE = 0.5  # of a teacher whose best was not looked for
 MIDDLE_ROW, MIDDLE_METRIC = "teacher-2", "t_mid"
 
 
-def drawer(generator: Generator) -> Draw:
-    """A generator as a Draw, in batches, without gradients."""
+def drawer(generator: Generator, device: torch.device = CPU) -> Draw:
+    """A generator on the CPU as a Draw, in batches, without gradients; it is there again after each call.
+
+    On a GPU PyTorch's own settings hold: products in fp32, convolutions in TF32.
+    """
 
     @torch.no_grad()
     def draw(sources: Images, keypoints: NDArray[np.float32]) -> Images:
-        parts = range(0, len(sources), BATCH)
+        parts = [slice(i, i + BATCH) for i in range(0, len(sources), BATCH)]
+        generator.to(device)
         made = [
-            generator(to_tensor(sources[i : i + BATCH]), torch.from_numpy(keypoints[i : i + BATCH]))
+            to_pictures(generator(to_tensor(sources[i], device), torch.from_numpy(keypoints[i]).to(device)))
             for i in parts
         ]
-        return np.concatenate([to_pictures(part) for part in made])
+        generator.cpu()
+        return np.concatenate(made)
 
     return draw
 
@@ -104,7 +109,7 @@ def teacher_grid(steps: int, middle: float = MIDDLE) -> tuple[float, ...]:
 def teacher_rows(job: Job, teacher: Generator, middle: float = MIDDLE) -> tuple[Measurement, ...]:
     """The teacher at each number of evaluations that the recipe lists: Euler on `teacher_grid`."""
     contenders = [
-        (f"teacher-{steps}", drawer(teacher.on_grid(teacher_grid(steps, middle), "euler")))
+        (f"teacher-{steps}", drawer(teacher.on_grid(teacher_grid(steps, middle), "euler"), own_device()))
         for steps in job.recipe.evaluate.teacher_steps
     ]
     return measure(job, contenders)
@@ -118,7 +123,7 @@ def best_middle(job: Job, teacher: Generator, candidates: Sequence[float] = MIDD
     pairs = choosing(job.recipe, job.data)
 
     def distance(middle: float) -> float:
-        draw = drawer(teacher.on_grid(teacher_grid(2, middle), "euler"))
+        draw = drawer(teacher.on_grid(teacher_grid(2, middle), "euler"), own_device())
         views = [judge().view(picture) for picture in draw(pairs.sources, pairs.keypoints)]
         return float(np.mean([own_lpips(a, b) for a, b in zip(views, pairs.views, strict=True)]))
 

@@ -33,7 +33,7 @@ from flowpose.evaluate import drawer, measure, middle_row, teacher_middle, teach
 from flowpose.job import Job
 from flowpose.model.generator import Generator
 from flowpose.model.weights import GENERATOR, STUDENT_GRID, STUDENT_SOLVER, load_generator, save_weights
-from flowpose.optimize import Draw, Losses, Task, run
+from flowpose.optimize import Draw, Losses, Task, own_device, run
 from flowpose.ranks import WHOLE, Share, sealed_by_main
 from flowpose.spec.optim import OptimSpec
 from flowpose.spec.recipe import (
@@ -194,6 +194,7 @@ def _sealed(job: Job, student: Generator, label: str = "student") -> Artifact:
     def write() -> None:
         with creating(job.path, times=student.times, **job.fields("student")) as draft:
             save_weights(student, draft / GENERATOR)
-            draft.add(measurements=measure(job, [(name, drawer(generator)) for name, generator in rows]))
+            draws = [(name, drawer(generator, own_device())) for name, generator in rows]
+            draft.add(measurements=measure(job, draws))
 
     return sealed_by_main(job.path, write)
