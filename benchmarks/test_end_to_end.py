@@ -44,7 +44,7 @@ def _triples(pose: Pose) -> list[float]:
 
 
 def test_one_picture(
-    benchmark: Any, model: flowpose.Model, moving: samples.Motion, source_file: Path, rounds: int,
+    benchmark: Any, model: flowpose.Model, moving: samples.Motion, source_file: Path, fewer: int,
     record: Callable[..., None],
 ) -> None:  # fmt: skip
     """A PNG and a COCO file in, a PNG out; the person is encoded each time."""
@@ -59,12 +59,12 @@ def test_one_picture(
         (pose,) = read_poses(file, size=picture.shape[:2])
         image.write(out, model.session(picture).infer(pose))
 
-    benchmark.pedantic(run, rounds=rounds, warmup_rounds=WARMUP)
+    benchmark.pedantic(run, rounds=fewer, warmup_rounds=WARMUP)
     record(model)
 
 
 def test_a_motion_to_a_video(
-    benchmark: Any, model: flowpose.Model, moving: samples.Motion, source_file: Path, rounds: int,
+    benchmark: Any, model: flowpose.Model, moving: samples.Motion, source_file: Path, fewer: int,
     record: Callable[..., None],
 ) -> None:  # fmt: skip
     """A PNG and a COCO file of 48 poses in, an MP4 out; `ms_a_frame` is a frame's share of the median."""
@@ -80,6 +80,6 @@ def test_a_motion_to_a_video(
         poses = read_poses(file, size=picture.shape[:2])
         write_video(out, [session.infer(pose) for pose in poses], moving.rate)
 
-    benchmark.pedantic(run, rounds=max(3, rounds // 40), warmup_rounds=1)
+    benchmark.pedantic(run, rounds=max(3, fewer // 40), warmup_rounds=1)
     frames = len(moving.poses)
     record(model, frames=frames, ms_a_frame=1000 * benchmark.stats.stats.median / frames)

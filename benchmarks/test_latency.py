@@ -27,10 +27,10 @@ def test_frame_graph(
 
 
 def test_source_graph(
-    benchmark: Any, model: flowpose.Model, moving: samples.Motion, rounds: int, record: Callable[..., None]
+    benchmark: Any, model: flowpose.Model, moving: samples.Motion, fewer: int, record: Callable[..., None]
 ) -> None:
     picture = image.fit(moving.source, *model.size)
-    benchmark.pedantic(model.encode_now, (picture,), rounds=rounds, warmup_rounds=WARMUP)
+    benchmark.pedantic(model.encode_now, (picture,), rounds=fewer, warmup_rounds=WARMUP)
     record(model)
 
 
@@ -45,7 +45,7 @@ def test_session_frame(
 
 
 def test_picture_from_nothing(
-    benchmark: Any, model: flowpose.Model, moving: samples.Motion, poses: list[np.ndarray], rounds: int,
+    benchmark: Any, model: flowpose.Model, moving: samples.Motion, poses: list[np.ndarray], fewer: int,
     record: Callable[..., None],
 ) -> None:  # fmt: skip
     """A photo and a pose in, a picture out, with no context kept."""
@@ -55,5 +55,5 @@ def test_picture_from_nothing(
         model.forget()
         model.infer(moving.source, next(turns))
 
-    benchmark.pedantic(infer, rounds=rounds, warmup_rounds=WARMUP)
+    benchmark.pedantic(infer, rounds=fewer, warmup_rounds=WARMUP)
     record(model)

@@ -33,7 +33,7 @@ def test_stream_put_to_get(
 
 @pytest.mark.parametrize("people", [1, 4, 8])
 def test_batch_of_people(
-    benchmark: Any, model: flowpose.Model, poses: list[np.ndarray], rounds: int, people: int,
+    benchmark: Any, model: flowpose.Model, poses: list[np.ndarray], fewer: int, people: int,
     record: Callable[..., None],
 ) -> None:  # fmt: skip
     """One call of `infer_batch` with a pose for each; `ms_a_picture` is a picture's share of the median."""
@@ -44,5 +44,5 @@ def test_batch_of_people(
     def batch() -> None:
         model.infer_batch(given, [next(turns) for _ in given])
 
-    benchmark.pedantic(batch, rounds=max(20, rounds // people), warmup_rounds=WARMUP // 2)
+    benchmark.pedantic(batch, rounds=max(20, fewer // people), warmup_rounds=WARMUP // 2)
     record(model, people=people, ms_a_picture=1000 * benchmark.stats.stats.median / people)

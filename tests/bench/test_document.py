@@ -21,6 +21,7 @@ from flowpose.report.curves import distribution, timeline
 from flowpose.report.latency_html import latency_page
 from flowpose.spec.reading import load_target
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ALL = ("--scenario", "single,multi", "--rate", "100,200", "--seconds", "0.2", "-n", 12, "--threads", 1)
 
 
@@ -51,6 +52,38 @@ def test_a_document_comes_back_from_json_as_it_was(found: BenchDocument) -> None
     short = BenchDocument.parse(found.plain(), "bench")
     assert short.stages[0].ms == () and short.stages[0].p95 == found.stages[0].p95
     assert '"ms"' not in json.dumps(found.plain()) and '"ms"' in json.dumps(found.plain(raw=True))
+
+
+def test_a_rate_is_told_of_closed_loops_and_streams_alone(found: BenchDocument) -> None:
+    stored = found.plain()
+    latencies = [
+        *(each["latency"] for each in (*stored["closed_loops"], *stored["open_loops"])),
+        *(each["age"] for each in stored["open_loops"]),
+        *(part for each in stored["frame_parts"] for part in (each["whole"], *each["parts"].values())),
+    ]  # fmt: skip
+    assert len(latencies) > 10 and not any("fps" in each for each in latencies)
+    for loop in found.closed_loops:
+        assert loop.fps == pytest.approx(1000 / loop.latency.mean), "single-stream"
+    assert all(loop.fps > 0 for loop in found.open_loops)
+
+
+def test_stored_documents_are_read_with_the_rates_that_latencies_had(found: BenchDocument) -> None:
+    before = found.plain(raw=True)
+    for loop in before["open_loops"]:
+        loop["latency"]["fps"] = loop["age"]["fps"] = 1.0
+    for parts in before["frame_parts"]:
+        parts["parts"]["post"]["fps"] = 123_921.0
+    del before["closed_loops"][0]["fps"], before["closed_loops"][0]["rules_seconds"]
+    read = BenchDocument.parse(before, "bench")
+    assert read.open_loops == found.open_loops and read.frame_parts == found.frame_parts
+    assert read.closed_loops[0].fps is None and "<td>-</td>" in latency_page(read)
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("people-*.json")), ids=lambda file: file.stem)
+def test_what_is_stored_is_read(file: Path) -> None:
+    stored = json.loads(file.read_text("utf-8"))
+    if "schema_version" in stored:
+        assert BenchDocument.parse(stored, file.stem).plain()["models"] == stored["models"]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_what_cannot_be_streamed(time: FakeTime, wrong: dict) -> None:
 def test_single_stream_goes_on_until_time_and_queries_are_enough(time: FakeTime) -> None:
     slow = closed_loop(lambda given: time.sleep(0.2), POSES, SINGLE_STREAM, min_seconds=10, clock=time.clock)
     assert slow.latency.n == 100 and slow.seconds == pytest.approx(20) and slow.complete
+    assert slow.fps == pytest.approx(5)
     fast = closed_loop(lambda given: time.sleep(0.01), POSES, SINGLE_STREAM, min_seconds=10, clock=time.clock)
     assert fast.latency.n in (1000, 1001) and fast.seconds == pytest.approx(10, abs=0.011)
     assert [tail.share for tail in fast.tails] == [90, 99] and fast.tails[0].bound == pytest.approx(10)
@@ -172,6 +173,7 @@ def test_a_multi_stream_query_is_answered_when_all_its_poses_are(time: FakeTime)
     found = closed_loop(query, POSES, MULTI_STREAM, min_seconds=0, warmup=3, clock=time.clock)
     assert set(given) == {8} and len(given) == 662 + 3, "the warm-up is not timed"
     assert found.latency.n == 662 and found.tails[0].bound == pytest.approx(8)
+    assert found.fps == pytest.approx(1000), "eight pictures in eight milliseconds"
 
 
 def test_nothing_is_trimmed_from_a_closed_loop(time: FakeTime) -> None:

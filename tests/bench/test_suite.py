@@ -11,7 +11,7 @@ import pytest
 from distribution import alone_environment
 
 import flowpose
-from flowpose.artifact import open_artifact
+from flowpose.artifact import Artifact, open_artifact
 from flowpose.spec.find import find, shipped
 
 ROOT = Path(flowpose.__file__).parents[2]
@@ -43,6 +43,18 @@ def test_it_measures_every_form_that_the_target_runs() -> None:
 def test_a_target_that_is_not_this_machine_is_skipped_with_the_reason() -> None:
     found = suite("--target", "h100", "-rs", "-k", "import")
     assert "1 skipped" in found and "which is no h100" in found and "passed" not in found
+
+
+def test_a_frame_is_timed_often_enough_for_a_tail(tmp_path: Path, tiny: Artifact) -> None:
+    file = tmp_path / "bench.json"
+    only = "(graph or session_frame or stream) and fp32-onnxruntime"
+    suite("--target", "cpu", "--model", str(tiny.path), "-k", only, f"--benchmark-json={file}")
+    found = {run["name"]: run["extra_info"] for run in json.loads(file.read_text("utf-8"))["benchmarks"]}
+    for name in ("frame_graph", "session_frame", "stream_put_to_get"):
+        info = found[f"test_{name}[fp32-onnxruntime]"]
+        assert info["n"] == 1000 and info["p95"] <= info["p99"] <= info["p999"] <= info["high"]
+    once = found["test_source_graph[fp32-onnxruntime]"]
+    assert once["n"] == 200 and once["p99"] is not None and once["p999"] is None
 
 
 def test_a_stored_run_holds_times_percentiles_machine_and_verdict(tmp_path: Path) -> None:

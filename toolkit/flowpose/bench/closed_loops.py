@@ -92,6 +92,7 @@ def closed_loop(
         scenario=scenario.name, poses_per_query=scenario.poses, latency=Latency.of(ms),
         tails=tuple(percentile(ms, share) for share in scenario.shares), seconds=now - start,
         min_queries=needed, min_seconds=min_seconds, complete=complete, rules_seconds=RULES_SECONDS,
+        fps=1000 * scenario.poses * len(ms) / sum(ms),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import Self
 
 from flowpose.spec.base import Spec
@@ -32,9 +32,11 @@ class Latency(Spec):
         n: samples.
         mean, low, high: mean, smallest and largest, ms.
         p50, p90, p95, p99, p999: median and percentiles, ms; p999 is the 99.9th.
-        fps: runs a second at the mean.
         ms: every duration in the order it was taken; empty where the samples were left out of the document.
     """
+
+    # What is stored may hold `fps`, 1000 / mean: a rate of pictures in a closed loop of single ones and nowhere else.
+    model_config = ConfigDict(extra="ignore")
 
     n: int
     mean: float
@@ -45,20 +47,19 @@ class Latency(Spec):
     p99: float | None
     p999: float | None
     high: float
-    fps: float
     ms: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, ms: Sequence[float]) -> Self:
         """Returns the record of one or more durations, ms."""
-        n, mean = len(ms), float(np.mean(ms))
+        n = len(ms)
         points = {
             name: float(np.percentile(ms, share)) if n >= samples_needed(share) else None
             for name, share in POINTS
         }
         return cls(
-            n=n, mean=mean, low=float(np.min(ms)), p50=float(np.median(ms)), high=float(np.max(ms)),
-            fps=1000 / mean if mean > 0 else 0.0, ms=tuple(map(float, ms)), **points,
+            n=n, mean=float(np.mean(ms)), low=float(np.min(ms)), p50=float(np.median(ms)), high=float(np.max(ms)),
+            ms=tuple(map(float, ms)), **points,
         )  # fmt: skip
 
 
@@ -109,6 +110,8 @@ class ClosedLoop(Spec):
         latency: of the queries.
         tails: percentiles that the scenario asks for, the first is its result.
         seconds: that the run took.
+        fps: pictures a second while queries were answered: all pictures over the sum of the latencies; None in a record
+            that was made before it stood in it.
         min_queries, min_seconds: that were asked of this run.
         complete: whether it went on until both were reached; that is not yet what MLPerf's rules ask.
         rules_seconds: the least that the rules ask; None in a record that was made before they stood in it.
@@ -124,6 +127,7 @@ class ClosedLoop(Spec):
     min_seconds: float
     complete: bool
     rules_seconds: float | None = None
+    fps: float | None = None
 
 
 class OpenLoop(Spec):

@@ -15,13 +15,14 @@ def closed_table(loops: Sequence[ClosedLoop]) -> Table:
     made = _empty("Closed loop", "; ".join([bound, *_short(loops)]))
     for head in ("model", "scenario", "percentile"):
         made.add_column(head)
-    for head in ("poses", "n", "seconds", "ms", "bound ms"):
+    for head in ("poses", "n", "seconds", "fps", "ms", "bound ms"):
         made.add_column(head, justify="right")
     for loop in loops:
         scenario = loop.scenario if loop.complete else f"{loop.scenario}, cut short"
         for tail in loop.tails:
             made.add_row(
                 loop.label, scenario, f"p{tail.share:g}", str(loop.poses_per_query), str(tail.n), f"{loop.seconds:.0f}",
+                "-" if loop.fps is None else f"{loop.fps:.1f}",
                 _or_needs(tail.raw, tail.raw_needs), _or_needs(tail.bound, tail.bound_needs),
             )  # fmt: skip
     return made

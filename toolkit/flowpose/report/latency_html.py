@@ -17,7 +17,7 @@ STYLE = """
 .verdict{font-size:1.05rem;color:var(--ink)}svg.parts{width:100%;max-width:46rem;height:1.4rem;display:block}
 """
 STAGE_HEADS = ("model", "stage", "n", "mean", "p50", "p90", "p95", "p99", "fps")
-LOOP_HEADS = ("model", "scenario", "poses a query", "n", "seconds", "p50", "high", "percentiles")
+LOOP_HEADS = ("model", "scenario", "poses a query", "n", "seconds", "fps", "p50", "high", "percentiles")
 OPEN_HEADS = (
     "model", "queue", "rate", "poses", "p50", "p95", "p99", "high", "missed", "dropped", "fps", "age p50", "age p95",
     "age high",
@@ -87,7 +87,8 @@ def _closed(found: BenchDocument) -> str:
     rows: list[Row] = [
         (
             loop.label, loop.scenario + ("" if loop.complete else ", cut short"), str(loop.poses_per_query),
-            str(loop.latency.n), f"{loop.seconds:.0f}", _ms(loop.latency.p50), _ms(loop.latency.high),
+            str(loop.latency.n), f"{loop.seconds:.0f}", "-" if loop.fps is None else f"{loop.fps:.1f}",
+            _ms(loop.latency.p50), _ms(loop.latency.high),
             ". ".join(f"p{tail.share:g}: {tail.text}" for tail in loop.tails),
         )
         for loop in found.closed_loops
