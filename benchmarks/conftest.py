@@ -90,7 +90,7 @@ def setup_of(target_name: str, model: str) -> Setup:
     backends, left_out = usable_backends(target)
     have = [each for each in target.precisions if each in precisions(manifest)]
     forms = [(backend, each) for backend in backends for each in have if BACKENDS[backend].suffix == ONNX]
-    reasons = "; ".join(f"{each.backend}: {each.reason}" for each in left_out) if not forms else ""
+    reasons = "; ".join(f"{each.label}: {each.reason}" for each in left_out) if not forms else ""
     away = (
         ""
         if forms
