@@ -58,11 +58,16 @@ def compiled(network: Network, _: Path, threads: int) -> Opened:
 
 
 def by_torch(module: Callable[..., torch.Tensor]) -> Opened:
-    """A module that takes and gives arrays; memory is shared, not copied."""
+    """A module that takes and gives arrays; memory is shared, not copied.
+
+    Results are C-contiguous: a convolution's may have its channels last, and torch.compile compiles a network that is
+    given such an array anew, a minute within the first whole frame.
+    """
 
     def run(inputs: Arrays) -> NDArray[Any]:
         with torch.no_grad():  # inductor freezes under no_grad, not under inference_mode
-            return module(*(torch.from_numpy(each) for each in inputs.values())).numpy()
+            found = module(*(torch.from_numpy(each) for each in inputs.values()))
+        return np.ascontiguousarray(found.numpy())
 
     return run
 
