@@ -51,7 +51,8 @@ def made(
 
 def case(root: Path, artifact: Artifact, *rows: dict[str, Any], **further: Any) -> Case:
     """The gates of `rows`, all of stage distill unless they say another."""
-    recipe = micro_recipe(root, f"gates={json.dumps([{'stage': 'distill', **row} for row in rows])}")
+    own = json.dumps([{"stage": "distill", **row} for row in rows])
+    recipe = micro_recipe(root, f"gates={own}", "evaluate.pairs=4")
     return Case(recipe=recipe, stage="distill", artifact=artifact, root=root, **further)
 
 

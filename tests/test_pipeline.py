@@ -90,7 +90,8 @@ def test_the_report_has_a_row_for_every_form_of_the_model(line: Line) -> None:
         "truth", "copy-source", "l1", "teacher-1", "teacher-2", "student-1", "int8"
     ]  # fmt: skip
     for label in ("int8", "student-1", "teacher-2"):
-        assert rows[label]["ms_p95"] >= rows[label]["ms_p50"] > 0
+        assert rows[label]["ms_p50"] > 0
+        assert rows[label]["ms_p95"] is None, "of a few rounds there is none"
     assert rows["int8"]["megabytes"] < rows["student-1"]["megabytes"]
     assert rows["truth"]["psnr"] == 100
     latency = json.loads((Path(line.result["report"]).parent / "latency.json").read_text())

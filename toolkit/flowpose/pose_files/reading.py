@@ -96,6 +96,8 @@ def read_motion(
     """
     file = Path(path)
     recording = _read(file, Asked(format, size, units, timed=True), every=every)
+    if not recording.frames:
+        raise PoseError(file, "holds no pose", expected="at least one")
     frames, chooser = one_format(recording.frames), Chooser(person)
     found = [chooser(frame.people) for frame in frames]
     some = next((pose for pose in found if pose is not None), None)
