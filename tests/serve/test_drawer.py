@@ -14,12 +14,22 @@ from tiny_graphs import pictures, standing
 
 from flowpose import image
 from flowpose.errors import BackendError, FlowposeError, PoseError
+from flowpose.pose import Pose
 from flowpose.runtime import Model
 from flowpose.serve.drawer import Counts, Drawer, Drawn, Look, Seat
+from flowpose.serve.drawing_requests import on_frame
 from flowpose.serve.meters import Meters
 
 LOOK = Look("webp", 95)
 PICTURE = pictures()[0]
+
+
+@pytest.mark.parametrize(("score", "there"), [(0.11, True), (0.1, False), (0.0, False)])
+def test_a_pose_of_which_a_model_draws_nothing_is_nobody(tiny: Model, score: float, there: bool) -> None:
+    rows = standing()
+    rows[:, 2] *= score
+    found = on_frame(tiny, Pose.of(rows, size=tiny.size))
+    assert (found is not None) == there
 
 
 class Slow:

@@ -111,7 +111,7 @@ class MotionFeed:
             if self._closing.wait(max(0.0, began + time - perf_counter())):
                 return
             self.count += 1
-            yield Arrival(pose if pose.score.any() else None, perf_counter())
+            yield Arrival(pose if pose.seen.any() else None, perf_counter())
 
     def close(self) -> None:
         self._closing.set()

@@ -106,7 +106,7 @@ def own_of(text: str | None, model: Model) -> Pose | None:
 def _fitted(model: Model, motion: Motion, own: Pose | None) -> Told:
     size = model.size
     sized = [pose if pose.size is not None else replace(pose, size=size) for pose in motion.poses]
-    first = next((i for i, pose in enumerate(sized) if pose.score.any()), 0)
+    first = next((i for i, pose in enumerate(sized) if pose.seen.any()), 0)
     sized[first].check(f"pose {first}")  # coordinates in 0..1 and other canvases show in one pose as in all
     poses: Sequence[Pose] = sized if own is None else retarget(sized, own)
     last = motion.times[-1]
@@ -115,6 +115,6 @@ def _fitted(model: Model, motion: Motion, own: Pose | None) -> Told:
 
 
 def on_frame(model: Model, pose: Pose) -> Pose | None:
-    """Returns a pose on the model's frame, in its format; None where none of its joints is left."""
+    """Returns a pose on the model's frame, in its format; None where nothing of it would be drawn."""
     found = pose.fit(*model.size).inside().to(model.manifest.pose.format)
-    return found if found.score.any() else None
+    return found if found.seen.any() else None
